@@ -1,0 +1,208 @@
+"""A tree of files: the live machine, a captured folder or a captured archive.
+
+Paths are absolute and are joined to the real place here alone. A link is followed inside the tree and never out
+of it, as `openat2(RESOLVE_IN_ROOT)` would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import posixpath
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Final
+
+from nfvhost.errors import PreconditionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# What the kernel answers where an attribute exists but has nothing to say: no such file, a link that is down
+# (net/core/net-sysfs.c, speed_show: EINVAL), a device that is gone or does not implement it.
+_ABSENT: Final = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EINVAL,
+        errno.EIO,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.ENODATA,
+        errno.EOPNOTSUPP,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+    }
+)
+# The kernel gives up a path after so many links (include/linux/namei.h, MAXSYMLINKS).
+_MAX_LINKS: Final = 40
+_CHUNK: Final = 65536
+
+
+class Root(ABC):
+    """Reads a tree; None or an empty tuple means that the tree does not offer it."""
+
+    @property
+    @abstractmethod
+    def live(self) -> bool:
+        """Whether this is the running machine, which has more facts than its files."""
+
+    @abstractmethod
+    def read_bytes(self, path: str) -> bytes | None:
+        """The file's bytes; None where there is none. PreconditionError where reading is forbidden."""
+
+    @abstractmethod
+    def list_dir(self, path: str) -> tuple[str, ...]:
+        """The sorted names in a directory; empty where there is none."""
+
+    @abstractmethod
+    def read_link(self, path: str) -> str | None:
+        """The text of a symbolic link; None where there is none."""
+
+    @abstractmethod
+    def exists(self, path: str) -> bool:
+        """Whether the path leads to something inside the tree."""
+
+    def read_text(self, path: str) -> str | None:
+        """The file's text; None where there is none.
+
+        Bytes that are not UTF-8 become U+FFFD; NUL bytes at the end go, as some kernels append them to lists.
+        """
+        content = self.read_bytes(path)
+        return None if content is None else content.rstrip(b"\0").decode(errors="replace")
+
+    def read_line(self, path: str) -> str | None:
+        """The text without white space and NUL bytes around it; None where there is none, or nothing in it."""
+        text = self.read_text(path)
+        return (text.strip("\0 \t\n\r") or None) if text is not None else None
+
+    def read_int(self, path: str, *, base: int = 10) -> int | None:
+        """The file's number; None where there is no file or no number in it."""
+        line = self.read_line(path)
+        if line is None:
+            return None
+        try:
+            return int(line, base)
+        except ValueError:
+            return None
+
+
+class DirectoryRoot(Root):
+    """A tree in a directory: `/` is the live machine, anything else a capture that refuses writes."""
+
+    def __init__(self, directory: str = "/") -> None:
+        self._base = directory.rstrip("/")
+        self._directories: dict[str, str | None] = {}
+
+    @property
+    def live(self) -> bool:
+        return not self._base
+
+    def read_bytes(self, path: str) -> bytes | None:
+        place = self._place(path)
+        if place is None:
+            return None
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if self.live else os.O_NOFOLLOW)
+        try:
+            descriptor = os.open(place, flags)
+        except OSError as error:
+            return self._absent(error, path)
+        try:
+            content = os.read(descriptor, _CHUNK)
+            # A short first read is the end for sysfs; /proc answers in pieces of a page or less.
+            while content and (more := os.read(descriptor, _CHUNK)):
+                content += more
+            return content
+        except OSError as error:
+            return self._absent(error, path)
+        finally:
+            os.close(descriptor)
+
+    def list_dir(self, path: str) -> tuple[str, ...]:
+        place = self._place(path)
+        if place is None:
+            return ()
+        try:
+            return tuple(sorted(os.listdir(place)))
+        except OSError as error:
+            self._absent(error, path)
+            return ()
+
+    def read_link(self, path: str) -> str | None:
+        parent, _, leaf = path.rpartition("/")
+        place = self._directory(parent)
+        if place is None:
+            return None
+        try:
+            return os.readlink(f"{place}/{leaf}")
+        except OSError as error:
+            self._absent(error, path)
+            return None
+
+    def exists(self, path: str) -> bool:
+        place = self._place(path)
+        return place is not None and os.path.lexists(place)
+
+    def _place(self, path: str) -> str | None:
+        """The real path of `path` with every link followed inside the tree; None where one leads nowhere."""
+        if self.live:
+            return path
+        parent, _, leaf = path.rpartition("/")
+        place = self._directory(parent)
+        if place is None:
+            return None
+        full = f"{place}/{leaf}" if leaf else place
+        try:
+            target = os.readlink(full)
+        except OSError:
+            return full
+        inside = resolve(self._link_at, posixpath.join(parent or "/", target))
+        return None if inside is None else self._base + inside
+
+    def _directory(self, path: str) -> str | None:
+        """The real path of a directory of the tree; remembered, since sysfs is read directory by directory."""
+        if self.live:
+            return path
+        if path not in self._directories:
+            inside = resolve(self._link_at, path or "/")
+            self._directories[path] = None if inside is None else self._base + inside.rstrip("/")
+        return self._directories[path]
+
+    def _link_at(self, path: str) -> str | None:
+        with contextlib.suppress(OSError):
+            return os.readlink(self._base + path)
+        return None
+
+    @staticmethod
+    def _absent(error: OSError, path: str) -> None:
+        if error.errno in _ABSENT:
+            return
+        raise PreconditionError(
+            f"cannot be read: {error.strerror}", where=path, hint="run as a user who may read it, or as root"
+        ) from error
+
+
+def resolve(link_at: Callable[[str], str | None], path: str) -> str | None:
+    """`path` with its links followed and `..` stopped at the top; None where links run in a circle."""
+    pending = path.split("/")[::-1]
+    done: list[str] = []
+    links = 0
+    while pending:
+        part = pending.pop()
+        if part in {"", "."}:
+            continue
+        if part == "..":
+            if done:
+                done.pop()
+            continue
+        done.append(part)
+        target = link_at("/" + "/".join(done))
+        if target is None:
+            continue
+        links += 1
+        if links > _MAX_LINKS:
+            return None
+        done = [] if target.startswith("/") else done[:-1]
+        pending.extend(target.split("/")[::-1])
+    return "/" + "/".join(done)

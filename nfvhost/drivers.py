@@ -1,0 +1,1 @@
+"""All vendor knowledge, as one table."""

@@ -1,0 +1,1 @@
+"""Plan -> machine: diff, apply, verify, roll back."""

@@ -1,0 +1,1 @@
+"""Root -> Host: one module per kernel area."""

@@ -1,0 +1,46 @@
+"""What became of changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from nfvhost.model.change import Change
+
+
+class Outcome(StrEnum):
+    """End of one change."""
+
+    UNCHANGED = "unchanged"
+    APPLIED = "applied"
+    PENDING_REBOOT = "pending-reboot"
+    ROLLED_BACK = "rolled-back"
+    ROLLBACK_FAILED = "rollback-failed"
+    NOT_TRIED = "not-tried"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One change and its end."""
+
+    change: Change
+    outcome: Outcome
+    detail: str | None = None  # what went wrong, in the words of the one who refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """One thing that is not as the plan says."""
+
+    resource: str
+    key: str
+    planned: str | None
+    actual: str | None
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All results of one apply, in the order of the changes; empty where nothing had to be done."""
+
+    results: tuple[Result, ...]

@@ -1,0 +1,1 @@
+"""Documents: YAML in and out, checked as a whole."""

@@ -1,0 +1,1 @@
+"""(Host, Profile) -> Plan, pure: the same input gives the same bytes."""

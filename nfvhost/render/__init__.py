@@ -1,0 +1,1 @@
+"""Pictures of hosts and plans: text, SVG."""
