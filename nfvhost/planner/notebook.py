@@ -1,0 +1,29 @@
+"""What the planner writes down on the way: decisions, warnings, and why a wish cannot be met."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nfvhost.errors import Problem
+from nfvhost.model.plan import Decision
+
+
+@dataclass(slots=True)
+class Notebook:
+    """Collects in the order of planning; a plan is only made where `problems` stays empty."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def decide(self, subject: str, choice: str, reason: str) -> None:
+        """Note what was chosen for `subject` (`cpus.pmd`, `memory.node0`, `nics.0000:10:00.0`) and why."""
+        self.decisions.append(Decision(subject=subject, choice=choice, reason=reason))
+
+    def warn(self, text: str) -> None:
+        """Note a weakness of the plan that its user must know."""
+        self.warnings.append(text)
+
+    def refuse(self, what: str, *, where: str, hint: str) -> None:
+        """Note a wish that this machine cannot meet; `where` is a path in the profile."""
+        self.problems.append(Problem(what=what, where=where, hint=hint))
