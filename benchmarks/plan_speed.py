@@ -1,0 +1,69 @@
+"""Cost of `nfvhost plan --host` as a whole process: against lstopo on the same tree, and against machine size.
+
+python benchmarks/plan_speed.py [TREE]    TREE: a folder holding sys/ and proc/; without it, growth alone
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import trees
+
+ROUNDS = 9
+NFVHOST = str(Path(sys.executable).with_name("nfvhost"))
+
+
+def run(argv: list[str], **env: str) -> tuple[float, float]:
+    """Wall seconds and peak MiB of one process; its output is thrown away."""
+    start = time.perf_counter()
+    null = os.open(os.devnull, os.O_RDWR)
+    actions = [(os.POSIX_SPAWN_DUP2, null, stream) for stream in (0, 1, 2)]
+    child = os.posix_spawnp(argv[0], argv, {**os.environ, **env}, file_actions=actions)
+    os.close(null)
+    _, status, usage = os.wait4(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, argv
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
+def plan(tree: Path) -> tuple[float, float]:
+    """Wall seconds and peak MiB of a plan of the tree."""
+    return run([NFVHOST, "plan", "--host", str(tree), "-o", "-"])
+
+
+def against_lstopo(tree: Path) -> None:
+    """Print the medians of interleaved runs of both, and their ratio."""
+    rows = [
+        (
+            plan(tree),
+            run(["lstopo-no-graphics", "--of", "console"], HWLOC_FSROOT=str(tree), HWLOC_COMPONENTS="linux,stop"),
+        )
+        for _ in range(ROUNDS)
+    ]
+    ours = statistics.median(row[0][0] for row in rows)
+    theirs = statistics.median(row[1][0] for row in rows)
+    peak = max(row[0][1] for row in rows)
+    print(f"plan {ours:.3f} s, lstopo {theirs:.3f} s, ratio {ours / theirs:.1f}; peak {peak:.0f} MiB")
+
+
+def growth() -> None:
+    """Print seconds and MiB by number of CPUs and of PCI functions; the first row of each is Python's start."""
+    with tempfile.TemporaryDirectory() as work:
+        for cpus, functions in ((2, 10), (32, 10), (128, 10), (512, 10), (2, 100), (2, 1000), (2, 4000)):
+            tree = Path(work, f"{cpus}-{functions}")
+            trees.machine(tree, cpus=cpus, functions=functions)
+            runs = [plan(tree) for _ in range(ROUNDS)]
+            print(
+                f"{cpus:4} CPUs {functions:5} PCI functions: {statistics.median(run[0] for run in runs):.3f} s, "
+                f"{max(run[1] for run in runs):.0f} MiB"
+            )
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:2]:
+        against_lstopo(Path(argument))
+    growth()
