@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # What the kernel answers where an attribute exists but has nothing to say: no such file, a link that is down
-# (net/core/net-sysfs.c, speed_show: EINVAL), a device that is gone or does not implement it.
+# (net/core/net-sysfs.c, speed_show: EINVAL), a device that is gone or does not implement it, a process that
+# has ended (ESRCH from /proc/<pid>).
 _ABSENT: Final = frozenset(
     {
         errno.ENOENT,
@@ -28,6 +29,7 @@ _ABSENT: Final = frozenset(
         errno.EIO,
         errno.ENODEV,
         errno.ENXIO,
+        errno.ESRCH,
         errno.ENODATA,
         errno.EOPNOTSUPP,
         errno.EISDIR,

@@ -1,0 +1,33 @@
+"""Time that only goes forward, and waiting with an end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def now_s() -> float:
+    """Seconds since some fixed moment; never steps back (CLOCK_MONOTONIC)."""
+    return time.monotonic()
+
+
+def sleep(seconds: float) -> None:
+    """Nothing, `seconds` later."""
+    time.sleep(seconds)
+
+
+def wait_for(look: Callable[[], T | None], *, timeout_s: float, interval_s: float = 0.02) -> T | None:
+    """The first answer of `look` that counts as true; its last answer where none did within `timeout_s`.
+
+    Looks at least once, and once more at the deadline.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        late = time.monotonic() >= deadline
+        answer = look()
+        if answer or late:
+            return answer
+        time.sleep(min(interval_s, max(0.0, deadline - time.monotonic())))

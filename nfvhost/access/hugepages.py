@@ -1,0 +1,90 @@
+"""The kernel's pools of hugepages at run time, node by node."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from nfvhost.access.clock import wait_for
+from nfvhost.access.root import DirectoryRoot
+from nfvhost.errors import PreconditionError
+from nfvhost.model.cpuset import CpuSet
+from nfvhost.model.units import PageSize
+
+_ROOT: Final = DirectoryRoot("/")
+_NODES: Final = "/sys/devices/system/node"
+_COMPACT: Final = "/proc/sys/vm/compact_memory"
+# Pages may come back from a deferred work item (mm/hugetlb.c, free_hpage_workfn).
+_SETTLE_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Pages of one size on one node."""
+
+    node: int
+    size: PageSize
+    total: int  # nr_hugepages
+    free: int  # free_hugepages
+
+
+def memory_nodes() -> tuple[int, ...]:
+    """The NUMA nodes that have memory, ascending; empty on a kernel without NUMA.
+
+    Source: /sys/devices/system/node/has_memory.
+    """
+    return tuple(CpuSet.parse(_ROOT.read_line(f"{_NODES}/has_memory") or ""))
+
+
+def read_pool(node: int, size: PageSize) -> Pool | None:
+    """The pool as it is now; None where the kernel or the CPU has no pages of this size.
+
+    Source: /sys/devices/system/node/node<N>/hugepages/hugepages-<size>kB/{nr,free}_hugepages.
+    """
+    total = _ROOT.read_int(f"{_directory(node, size)}/nr_hugepages")
+    free = _ROOT.read_int(f"{_directory(node, size)}/free_hugepages")
+    return None if total is None or free is None else Pool(node=node, size=size, total=total, free=free)
+
+
+def resize_pool(node: int, size: PageSize, *, pages: int) -> Pool:
+    """The pool as it is after asking for `pages` in all; the kernel may grant fewer, which the caller must check.
+
+    Where the first grant is short, memory is compacted and the rest is asked for again.
+    """
+    path = f"{_directory(node, size)}/nr_hugepages"
+    _write(path, str(pages))
+    pool = wait_for(lambda: _at(node, size, pages=pages), timeout_s=0.2)
+    if pool is None and os.path.exists(_COMPACT):
+        _write(_COMPACT, "1")
+        _write(path, str(pages))
+        pool = wait_for(lambda: _at(node, size, pages=pages), timeout_s=_SETTLE_S)
+    settled = pool or read_pool(node, size)
+    if settled is None:
+        raise PreconditionError(f"the kernel has no pages of {size}", where=path)
+    return settled
+
+
+def _at(node: int, size: PageSize, *, pages: int) -> Pool | None:
+    pool = read_pool(node, size)
+    return pool if pool is not None and pool.total == pages else None
+
+
+def _directory(node: int, size: PageSize) -> str:
+    return f"{_NODES}/node{node}/hugepages/hugepages-{size.kib}kB"
+
+
+def _write(path: str, text: str) -> None:
+    """Nothing; an attribute that is not there is an error, never a new file."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        hint = {errno.EACCES: "run as root", errno.EROFS: "a container sees /sys read-only: run on the host itself"}
+        raise PreconditionError(
+            f"cannot be written: {error.strerror}", where=path, hint=hint.get(error.errno or 0)
+        ) from error
