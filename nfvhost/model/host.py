@@ -83,6 +83,7 @@ class Netdev:
     driver: str | None
     lowers: tuple[str, ...]  # interfaces that this one stands on: bond slaves, bridge ports, VLAN parent
     addresses: tuple[str, ...]  # with prefix length, `192.0.2.1/24`; empty in a capture made elsewhere
+    management: str | None = None  # why this interface carries management; None where it does not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
