@@ -24,31 +24,32 @@ _SETTLE_S: Final = 2.0
 class Pool:
     """Pages of one size on one node."""
 
-    node: int
+    node: int | None  # None: the machine as a whole, where the kernel knows no nodes
     size: PageSize
     total: int  # nr_hugepages
     free: int  # free_hugepages
 
 
-def memory_nodes() -> tuple[int, ...]:
-    """The NUMA nodes that have memory, ascending; empty on a kernel without NUMA.
+def memory_nodes() -> tuple[int | None, ...]:
+    """The NUMA nodes that have memory, ascending; only None on a kernel without NUMA.
 
     Source: /sys/devices/system/node/has_memory.
     """
-    return tuple(CpuSet.parse(_ROOT.read_line(f"{_NODES}/has_memory") or ""))
+    return tuple(CpuSet.parse(_ROOT.read_line(f"{_NODES}/has_memory") or "")) or (None,)
 
 
-def read_pool(node: int, size: PageSize) -> Pool | None:
+def read_pool(node: int | None, size: PageSize) -> Pool | None:
     """The pool as it is now; None where the kernel or the CPU has no pages of this size.
 
-    Source: /sys/devices/system/node/node<N>/hugepages/hugepages-<size>kB/{nr,free}_hugepages.
+    Source: /sys/devices/system/node/node<N>/hugepages/hugepages-<size>kB/{nr,free}_hugepages, and
+    /sys/kernel/mm/hugepages for the machine as a whole.
     """
     total = _ROOT.read_int(f"{_directory(node, size)}/nr_hugepages")
     free = _ROOT.read_int(f"{_directory(node, size)}/free_hugepages")
     return None if total is None or free is None else Pool(node=node, size=size, total=total, free=free)
 
 
-def resize_pool(node: int, size: PageSize, *, pages: int) -> Pool:
+def resize_pool(node: int | None, size: PageSize, *, pages: int) -> Pool:
     """The pool as it is after asking for `pages` in all; the kernel may grant fewer, which the caller must check.
 
     Where the first grant is short, memory is compacted and the rest is asked for again.
@@ -66,13 +67,14 @@ def resize_pool(node: int, size: PageSize, *, pages: int) -> Pool:
     return settled
 
 
-def _at(node: int, size: PageSize, *, pages: int) -> Pool | None:
+def _at(node: int | None, size: PageSize, *, pages: int) -> Pool | None:
     pool = read_pool(node, size)
     return pool if pool is not None and pool.total == pages else None
 
 
-def _directory(node: int, size: PageSize) -> str:
-    return f"{_NODES}/node{node}/hugepages/hugepages-{size.kib}kB"
+def _directory(node: int | None, size: PageSize) -> str:
+    pools = "/sys/kernel/mm/hugepages" if node is None else f"{_NODES}/node{node}/hugepages"
+    return f"{pools}/hugepages-{size.kib}kB"
 
 
 def _write(path: str, text: str) -> None:

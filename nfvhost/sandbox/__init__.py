@@ -1,1 +1,6 @@
-"""A private OVS-DPDK in a network namespace, for trying a plan with no risk."""
+"""A private OVS-DPDK in a network namespace of its own, for trying a plan with no risk."""
+
+from nfvhost.sandbox.instance import DEFAULT_MEMORY_MIB, Sandbox, Status, down, restart_switch, status, up
+from nfvhost.sandbox.wires import Wire
+
+__all__ = ["DEFAULT_MEMORY_MIB", "Sandbox", "Status", "Wire", "down", "restart_switch", "status", "up"]

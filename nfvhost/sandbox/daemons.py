@@ -1,0 +1,199 @@
+"""The two daemons of a sandbox: ovsdb-server, and an ovs-vswitchd that can do DPDK."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from nfvhost.access.command import check, find, run
+from nfvhost.access.namespace import call_inside
+from nfvhost.access.process import Process, read_process
+from nfvhost.access.root import DirectoryRoot
+from nfvhost.errors import PreconditionError
+from nfvhost.model.units import PageSize
+from nfvhost.sandbox.record import Record
+from nfvhost.sandbox.wires import processes_in
+
+_TIMEOUT_S: Final = 30.0
+_SCHEMAS: Final = ("/usr/share/openvswitch/vswitch.ovsschema", "/usr/local/share/openvswitch/vswitch.ovsschema")
+# Debian and Ubuntu keep the DPDK build beside the plain one and choose by update-alternatives.
+_SWITCHES: Final = ("ovs-vswitchd", "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk")
+# Packages whose ovs-vswitchd is built with DPDK, by ID or ID_LIKE of /etc/os-release.
+_PACKAGES: Final = {
+    "debian": "apt-get install openvswitch-switch-dpdk",
+    "ubuntu": "apt-get install openvswitch-switch-dpdk",
+    "fedora": "dnf install openvswitch",
+    "rhel": "dnf install openvswitch (from the NFV or the fast-datapath repository)",
+    "suse": "zypper install openvswitch",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Programs:
+    """What a sandbox runs."""
+
+    switch: str
+    switch_version: str  # "3.1.0"
+    database: str
+    schema: str
+
+
+def find_programs() -> Programs:
+    """The programs of this machine; PreconditionError with the package to install where one is missing."""
+    for program in ("ovsdb-server", "ovsdb-tool", "ovs-vsctl", "ovs-appctl", "ip", "mount"):
+        if find(program) is None:
+            package = {"ip": "iproute2", "mount": "util-linux"}.get(program)
+            hint = f"install {package}" if package else _package_hint()
+            raise PreconditionError(f"{program} is not installed", where="PATH", hint=hint)
+    schema = next((path for path in _SCHEMAS if os.path.exists(path)), None)
+    if schema is None:
+        raise PreconditionError("the schema of Open vSwitch is not there", where=_SCHEMAS[0], hint=_package_hint())
+    database = find("ovsdb-server") or "ovsdb-server"
+    seen = []
+    for path in filter(None, map(find, _SWITCHES)):
+        words = run([path, "--version"], timeout_s=_TIMEOUT_S).stdout.split()
+        if "DPDK" in words:
+            version = words[words.index("vSwitch)") + 1]
+            return Programs(switch=path, switch_version=version, database=database, schema=schema)
+        seen.append(path)
+    what = "is built without DPDK" if seen else "ovs-vswitchd is not installed"
+    raise PreconditionError(what, where=seen[0] if seen else "PATH", hint=_package_hint())
+
+
+def start_database(record: Record, programs: Programs) -> Process:
+    """A running ovsdb-server with a new, empty database."""
+    directory = record.run_dir
+    check(["ovsdb-tool", "create", f"{directory}/conf.db", programs.schema], timeout_s=_TIMEOUT_S)
+    argv = [
+        programs.database,
+        f"{directory}/conf.db",
+        f"--remote=punix:{directory}/db.sock",
+        "--remote=db:Open_vSwitch,Open_vSwitch,manager_options",
+        *_daemon_options(directory, "ovsdb-server"),
+    ]
+    call_inside(record.netns, lambda: check(argv, timeout_s=_TIMEOUT_S, env=_environment(directory)))
+    schema_version = check(["ovsdb-tool", "schema-version", programs.schema], timeout_s=_TIMEOUT_S).stdout.strip()
+    # As ovs-ctl does: the switch itself does not say its release in the database.
+    check(
+        [
+            *("ovs-vsctl", f"--db=unix:{directory}/db.sock", "--no-wait", "init"),
+            *("--", "set", "Open_vSwitch", ".", f"db_version={schema_version}"),
+            f"ovs_version={programs.switch_version}",
+        ],
+        timeout_s=_TIMEOUT_S,
+    )
+    return _started(record, programs.database, "ovsdb-server")
+
+
+def start_switch(record: Record, programs: Programs, *, nodes: int) -> Process:
+    """A running ovs-vswitchd; DPDK starts in it once the database says dpdk-init.
+
+    It sees its own hugetlbfs of `record.memory_mib` on each of `nodes` and no other, and no PCI function: nothing that
+    a plan says can reach a real NIC or another's pages. These mounts end with the process.
+    """
+    directory = record.run_dir
+    argv = [
+        programs.switch,
+        f"unix:{directory}/db.sock",
+        *_daemon_options(directory, "ovs-vswitchd"),
+    ]
+
+    def started() -> None:
+        _isolate_mounts(f"{directory}/huge", label=record.netns, memory_mib=record.memory_mib * nodes)
+        check(argv, timeout_s=_TIMEOUT_S, env=_environment(directory))
+
+    call_inside(record.netns, started, own_mounts=True)
+    return _started(record, programs.switch, "ovs-vswitchd")
+
+
+def daemons(record: Record) -> tuple[Process, ...]:
+    """The daemons of this sandbox that run, the switch first.
+
+    Looked for by pid file and in the namespace (a run that was killed may have left no file); counted only where the
+    command line names this sandbox's own pid file.
+    """
+    found: dict[int, Process] = {}
+    for program in ("ovs-vswitchd", "ovsdb-server"):
+        pid_file = f"{record.run_dir}/{program}.pid"
+        recorded = DirectoryRoot("/").read_int(pid_file)
+        for pid in dict.fromkeys([*([recorded] if recorded else ()), *processes_in(record.netns)]):
+            process = read_process(pid)
+            if (
+                process is not None
+                and os.path.basename(process.executable).startswith(program)
+                and f"--pidfile={pid_file}" in process.argv
+            ):
+                found.setdefault(pid, process)
+    return tuple(found.values())
+
+
+def _daemon_options(directory: str, program: str) -> tuple[str, ...]:
+    socket = "vswitchd.ctl" if program == "ovs-vswitchd" else "ovsdb.ctl"
+    return (
+        f"--pidfile={directory}/{program}.pid",
+        f"--log-file={directory}/{program}.log",
+        f"--unixctl={directory}/{socket}",
+        "-vconsole:emer",
+        "-vsyslog:off",
+        "-vfile:info",
+        "--detach",
+    )
+
+
+def _environment(directory: str) -> dict[str, str]:
+    """Where the daemons keep their files: OVS's (ovs-vswitchd(8)) and DPDK's (lib/eal, eal_create_runtime_dir)."""
+    return {
+        "OVS_RUNDIR": directory,
+        "OVS_LOGDIR": directory,
+        "OVS_DBDIR": directory,
+        "RUNTIME_DIRECTORY": directory,
+    }
+
+
+def _isolate_mounts(huge: str, *, label: str, memory_mib: int) -> None:
+    """Nothing; the calling thread sees mounts of its own from here on."""
+
+    def mount(*words: str) -> None:
+        check(["mount", *words], timeout_s=_TIMEOUT_S)
+
+    mount("--make-rslave", "/")
+    # /sys/class/net shows the namespace in which it was mounted (ip-netns(8) does the same).
+    check(["umount", "-l", "/sys"], timeout_s=_TIMEOUT_S)
+    mount("-t", "sysfs", "sysfs", "/sys")
+    if os.path.isdir("/sys/bus/pci/devices"):
+        mount("-t", "tmpfs", "-o", "ro,size=4k,mode=755", label, "/sys/bus/pci/devices")
+    if os.path.isdir("/sys/fs/bpf"):
+        mount("-t", "bpf", "bpf", "/sys/fs/bpf")
+    for line in (DirectoryRoot("/").read_text("/proc/thread-self/mounts") or "").splitlines():
+        _, place, kind, *_ = line.split()
+        if kind == "hugetlbfs":
+            check(["umount", "-l", place], timeout_s=_TIMEOUT_S)
+    # min_size makes the kernel set the pages aside, so that nobody else takes them before DPDK starts
+    # (Documentation/admin-guide/mm/hugetlbpage.rst).
+    options = f"pagesize={PageSize.MIB_2},size={memory_mib}M,min_size={memory_mib}M,mode=700"
+    mount("-t", "hugetlbfs", "-o", options, label, huge)
+
+
+def _started(record: Record, executable: str, program: str) -> Process:
+    """The daemon, by the pid that it wrote itself."""
+    pid = DirectoryRoot("/").read_int(f"{record.run_dir}/{program}.pid")
+    process = None if pid is None else read_process(pid)
+    if process is None:
+        log = f"{record.run_dir}/{program}.log"
+        lines = (DirectoryRoot("/").read_text(log) or "").splitlines()[-5:]
+        raise PreconditionError("\n  | ".join(["ended right after its start", *lines]), where=executable)
+    return process
+
+
+def _package_hint() -> str:
+    """How to install an OVS with DPDK on this distribution."""
+    fields = dict(
+        line.split("=", 1)
+        for line in (DirectoryRoot("/").read_text("/etc/os-release") or "").splitlines()
+        if "=" in line
+    )
+    for name in f"{fields.get('ID', '')} {fields.get('ID_LIKE', '')}".replace('"', "").split():
+        if name in _PACKAGES:
+            return _PACKAGES[name]
+    return "install an Open vSwitch that is built with DPDK (`ovs-vswitchd --version` says so)"
