@@ -11,7 +11,6 @@ from nfvhost.access.namespace import call_inside
 from nfvhost.access.process import Process, read_process
 from nfvhost.access.root import DirectoryRoot
 from nfvhost.errors import PreconditionError
-from nfvhost.model.units import PageSize
 from nfvhost.sandbox.record import Record
 from nfvhost.sandbox.wires import processes_in
 
@@ -80,17 +79,19 @@ def start_database(record: Record, programs: Programs) -> Process:
             *("ovs-vsctl", f"--db=unix:{directory}/db.sock", "--no-wait", "init"),
             *("--", "set", "Open_vSwitch", ".", f"db_version={schema_version}"),
             f"ovs_version={programs.switch_version}",
+            # DPDK takes its memory from the kernel's pool by memfd, past any limit of a mount (OVS runs it with
+            # --in-memory): only its own limit holds it to the pages that were added for it.
+            f"other_config:dpdk-socket-limit={_per_node(record)}",
         ],
         timeout_s=_TIMEOUT_S,
     )
     return _started(record, programs.database, "ovsdb-server")
 
 
-def start_switch(record: Record, programs: Programs, *, nodes: int) -> Process:
+def start_switch(record: Record, programs: Programs) -> Process:
     """A running ovs-vswitchd; DPDK starts in it once the database says dpdk-init.
 
-    It sees its own hugetlbfs of `record.memory_mib` on each of `nodes` and no other, and no PCI function: nothing that
-    a plan says can reach a real NIC or another's pages. These mounts end with the process.
+    It sees no PCI function, so that nothing that a plan says can reach a real NIC. Its mounts end with the process.
     """
     directory = record.run_dir
     argv = [
@@ -100,7 +101,7 @@ def start_switch(record: Record, programs: Programs, *, nodes: int) -> Process:
     ]
 
     def started() -> None:
-        _isolate_mounts(f"{directory}/huge", label=record.netns, memory_mib=record.memory_mib * nodes)
+        _isolate_mounts(record.netns)
         check(argv, timeout_s=_TIMEOUT_S, env=_environment(directory))
 
     call_inside(record.netns, started, own_mounts=True)
@@ -128,6 +129,12 @@ def daemons(record: Record) -> tuple[Process, ...]:
     return tuple(found.values())
 
 
+def _per_node(record: Record) -> str:
+    """MiB for each node from 0 on, as DPDK's --socket-limit wants it; 0 would be no limit, so 1 stands for none."""
+    nodes = {one.node or 0 for one in record.reservations}
+    return '"' + ",".join(str(record.memory_mib if node in nodes else 1) for node in range(max(nodes) + 1)) + '"'
+
+
 def _daemon_options(directory: str, program: str) -> tuple[str, ...]:
     socket = "vswitchd.ctl" if program == "ovs-vswitchd" else "ovsdb.ctl"
     return (
@@ -151,8 +158,8 @@ def _environment(directory: str) -> dict[str, str]:
     }
 
 
-def _isolate_mounts(huge: str, *, label: str, memory_mib: int) -> None:
-    """Nothing; the calling thread sees mounts of its own from here on."""
+def _isolate_mounts(label: str) -> None:
+    """Nothing; the calling thread sees the network devices of its namespace and no PCI function from here on."""
 
     def mount(*words: str) -> None:
         check(["mount", *words], timeout_s=_TIMEOUT_S)
@@ -165,14 +172,6 @@ def _isolate_mounts(huge: str, *, label: str, memory_mib: int) -> None:
         mount("-t", "tmpfs", "-o", "ro,size=4k,mode=755", label, "/sys/bus/pci/devices")
     if os.path.isdir("/sys/fs/bpf"):
         mount("-t", "bpf", "bpf", "/sys/fs/bpf")
-    for line in (DirectoryRoot("/").read_text("/proc/thread-self/mounts") or "").splitlines():
-        _, place, kind, *_ = line.split()
-        if kind == "hugetlbfs":
-            check(["umount", "-l", place], timeout_s=_TIMEOUT_S)
-    # min_size makes the kernel set the pages aside, so that nobody else takes them before DPDK starts
-    # (Documentation/admin-guide/mm/hugetlbpage.rst).
-    options = f"pagesize={PageSize.MIB_2},size={memory_mib}M,min_size={memory_mib}M,mode=700"
-    mount("-t", "hugetlbfs", "-o", options, label, huge)
 
 
 def _started(record: Record, executable: str, program: str) -> Process:

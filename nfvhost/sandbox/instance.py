@@ -106,7 +106,7 @@ def restart_switch(name: str = "default") -> Sandbox:
         for process in daemons(record):
             if process.pid not in {one.pid for one in database}:
                 end(process)
-        switch = start_switch(record, programs, nodes=len(record.reservations))
+        switch = start_switch(record, programs)
         record = write_record(replace(record, daemons=(*database, _as_daemon("ovs-vswitchd", switch))))
         missing = _missing(record)
         if missing:
@@ -127,12 +127,12 @@ def status(name: str | None = None) -> tuple[Status, ...]:
 
 def _make(record: Record, programs: Programs) -> Record:
     """The record of a sandbox that runs; each step is in the record on disk before it is taken."""
-    os.makedirs(f"{record.run_dir}/huge", mode=0o755)
+    os.makedirs(record.run_dir, mode=0o755)
     for node in memory_nodes():
         record = _reserve(record, node)
     make_wires(record.netns, record.peer_netns)
     database = start_database(record, programs)
-    switch = start_switch(record, programs, nodes=len(record.reservations))
+    switch = start_switch(record, programs)
     started = (_as_daemon("ovsdb-server", database), _as_daemon("ovs-vswitchd", switch))
     record = write_record(replace(record, daemons=started, complete=True))
     missing = _missing(record)
