@@ -1,1 +1,57 @@
-"""Pictures of hosts and plans: text, SVG."""
+"""Hosts and plans for people: screens of a terminal, pictures."""
+
+from __future__ import annotations
+
+from typing import IO, TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from nfvhost.model.host import Host
+    from nfvhost.model.plan import Decision, Plan
+
+# What the drawings become where the output's encoding has no such characters, one for one.
+_PLAIN: Final = str.maketrans("│─╭╮╰╯├└→·█▓▒░…", "|-++++|+>.HOG.~")
+
+
+def print_host(host: Host, *, file: IO[str], width: int | None = None, color: bool | None = None) -> None:
+    """Write the host's screen; `width` and `color` are the terminal's where None (NO_COLOR counts)."""
+    from nfvhost.render.text import host_screen  # noqa: PLC0415 - rich is loaded where a screen is drawn
+
+    _print(host_screen(host), file, width, color=color)
+
+
+def print_plan(host: Host, plan: Plan, *, file: IO[str], width: int | None = None, color: bool | None = None) -> None:
+    """Write the plan's screen; `width` and `color` as for `print_host`."""
+    from nfvhost.render.text import plan_screen  # noqa: PLC0415 - rich is loaded where a screen is drawn
+
+    _print(plan_screen(host, plan), file, width, color=color)
+
+
+def print_decision(decision: Decision, *, file: IO[str], width: int | None = None, color: bool | None = None) -> None:
+    """Write one decision in full; `width` and `color` as for `print_host`."""
+    from nfvhost.render.text import explain_screen  # noqa: PLC0415 - rich is loaded where a screen is drawn
+
+    _print(explain_screen(decision), file, width, color=color)
+
+
+def _print(screen: RenderableType, file: IO[str], width: int | None, *, color: bool | None) -> None:
+    from rich.console import Console  # noqa: PLC0415 - rich is loaded where a screen is drawn
+
+    console = Console(
+        file=file,
+        width=width,
+        force_terminal=color or None,
+        no_color=None if color is None else not color,
+        color_system="auto" if color is None else "truecolor" if color else None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+    with console.capture() as captured:
+        console.print(screen)
+    text = captured.get()
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    if not encoding.lower().startswith("utf"):
+        text = text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
+    file.write(text)
