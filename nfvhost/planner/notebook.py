@@ -10,11 +10,12 @@ from nfvhost.model.plan import Decision
 
 @dataclass(slots=True)
 class Notebook:
-    """Collects in the order of planning; a plan is only made where `problems` stays empty."""
+    """Collects in the order of planning; a plan is only made where `problems` and `dangers` stay empty."""
 
     decisions: list[Decision] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    dangers: list[Problem] = field(default_factory=list)
 
     def decide(self, subject: str, choice: str, reason: str) -> None:
         """Note what was chosen for `subject` (`cpus.pmd`, `memory.node0`, `nics.0000:10:00.0`) and why."""
@@ -27,3 +28,7 @@ class Notebook:
     def refuse(self, what: str, *, where: str, hint: str) -> None:
         """Note a wish that this machine cannot meet; `where` is a path in the profile."""
         self.problems.append(Problem(what=what, where=where, hint=hint))
+
+    def forbid(self, what: str, *, where: str, hint: str) -> None:
+        """Note a wish that would be unsafe to meet, such as DPDK on the port that carries management."""
+        self.dangers.append(Problem(what=what, where=where, hint=hint))
