@@ -20,8 +20,8 @@ _PMD: Final = re.compile(r"pmd thread numa_id (\S+) core_id (\d+):")
 _RXQ: Final = re.compile(r"port: (.+?)\s+queue-id:\s*(\d+)(?: \((enabled|disabled)\))?")
 # lib/dpif-netdev.c, pmd_thread name: "pmd-c01/id:8"
 _PMD_THREAD: Final = re.compile(r"pmd-c(\d+)/id:")
-# Where DPDK keeps its runtime directory (lib/eal/linux/eal.c, eal_create_runtime_dir): $RUNTIME_DIRECTORY, which systemd
-# sets; /var/run of root; $XDG_RUNTIME_DIR and /tmp of others.
+# Where DPDK keeps its runtime directory (lib/eal/linux/eal.c, eal_create_runtime_dir): $RUNTIME_DIRECTORY, which
+# systemd sets; /var/run of root; $XDG_RUNTIME_DIR and /tmp of others.
 _RUNTIME_VARIABLES: Final = ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR")
 _RUNTIME_DIRECTORIES: Final = ("/run", "/tmp")  # noqa: S108 - where DPDK puts it; only read
 _TELEMETRY_SOCKET: Final = "dpdk_telemetry.v2"

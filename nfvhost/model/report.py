@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from nfvhost.model.change import Change
+from nfvhost.model.change import Activation, Change
 
 
 class Outcome(StrEnum):
@@ -13,6 +13,7 @@ class Outcome(StrEnum):
 
     UNCHANGED = "unchanged"
     APPLIED = "applied"
+    PENDING_RESTART = "pending-restart"  # of the service that reads it
     PENDING_REBOOT = "pending-reboot"
     ROLLED_BACK = "rolled-back"
     ROLLBACK_FAILED = "rollback-failed"
@@ -37,6 +38,7 @@ class Drift:
     planned: str | None
     actual: str | None
     hint: str | None = None
+    pending: Activation | None = None  # set where it is configured and waits for this; None: it is simply not so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,3 +46,4 @@ class Report:
     """All results of one apply, in the order of the changes; empty where nothing had to be done."""
 
     results: tuple[Result, ...]
+    warnings: tuple[str, ...] = ()  # worth knowing, and no reason to stop
