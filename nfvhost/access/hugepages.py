@@ -38,6 +38,27 @@ def memory_nodes() -> tuple[int | None, ...]:
     return tuple(CpuSet.parse(_ROOT.read_line(f"{_NODES}/has_memory") or "")) or (None,)
 
 
+def available_mib(node: int | None) -> int:
+    """MiB that can be had on a node without pushing anything out: free memory and clean file pages.
+
+    Source: MemFree, Active(file), Inactive(file) of /sys/devices/system/node/node<N>/meminfo; MemAvailable of
+    /proc/meminfo, where it is less or the kernel knows no nodes.
+    """
+    kib = {}
+    for line in (_ROOT.read_text("/proc/meminfo") or "").splitlines():
+        name, _, amount = line.partition(":")
+        kib[name] = int(amount.split()[0])
+    available = kib["MemAvailable"]
+    if node is not None:
+        fields = {}
+        # "Node 0 MemFree:        24409112 kB"
+        for line in (_ROOT.read_text(f"{_NODES}/node{node}/meminfo") or "").splitlines():
+            _, _, name, amount, *_ = line.split()
+            fields[name.rstrip(":")] = int(amount)
+        available = min(available, sum(fields.get(name, 0) for name in ("MemFree", "Active(file)", "Inactive(file)")))
+    return available // 1024
+
+
 def read_pool(node: int | None, size: PageSize) -> Pool | None:
     """The pool as it is now; None where the kernel or the CPU has no pages of this size.
 

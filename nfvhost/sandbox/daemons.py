@@ -40,7 +40,7 @@ class Programs:
 
 def find_programs() -> Programs:
     """The programs of this machine; PreconditionError with the package to install where one is missing."""
-    for program in ("ovsdb-server", "ovsdb-tool", "ovs-vsctl", "ovs-appctl", "ip", "mount"):
+    for program in ("ovsdb-server", "ovsdb-tool", "ovs-vsctl", "ip", "mount"):
         if find(program) is None:
             package = {"ip": "iproute2", "mount": "util-linux"}.get(program)
             hint = f"install {package}" if package else _package_hint()

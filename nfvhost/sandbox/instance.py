@@ -8,9 +8,9 @@ import shutil
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nfvhost.access.command import run
-from nfvhost.access.hugepages import memory_nodes, read_pool, resize_pool
+from nfvhost.access.hugepages import available_mib, memory_nodes, read_pool, resize_pool
 from nfvhost.access.process import Process, end
+from nfvhost.access.unixctl import DaemonError, ask
 from nfvhost.errors import PreconditionError
 from nfvhost.model.units import PageSize
 from nfvhost.sandbox.daemons import Programs, daemons, find_programs, start_database, start_switch
@@ -31,6 +31,8 @@ from nfvhost.sandbox.wires import WIRES, Wire, make_wires, namespace_exists, rem
 
 DEFAULT_MEMORY_MIB: Final = 1024
 _ANSWER_S: Final = 10.0
+# Below this, a shell on the machine that made the sandbox may be killed for want of memory.
+_HOST_FLOOR_MIB: Final = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +151,13 @@ def _reserve(record: Record, node: int | None) -> Record:
     if pool is None:
         raise PreconditionError(f"has no hugepages of {size}", where=where, hint="a kernel with 4 KiB base pages")
     wanted = record.memory_mib // size.mib
+    left_mib = available_mib(node) - record.memory_mib
+    if left_mib < _HOST_FLOOR_MIB:
+        raise PreconditionError(
+            f"{record.memory_mib} MiB of hugepages would leave the machine {left_mib} MiB; {_HOST_FLOOR_MIB} must stay",
+            where=where,
+            hint="ask for less with --memory-mib",
+        )
     intent = Reservation(node=node, before=pool.total, wanted=wanted)
     record = write_record(with_reservation(record, intent))
     granted = resize_pool(node, size, pages=pool.total + wanted).total - pool.total
@@ -205,8 +214,10 @@ def _missing(record: Record) -> tuple[str, ...]:
     ]
     if not missing:
         socket = f"{record.run_dir}/vswitchd.ctl"
-        if run(["ovs-appctl", "-t", socket, "version"], timeout_s=_ANSWER_S).code != 0:
-            missing.append(f"ovs-vswitchd does not answer on {socket}")
+        try:
+            ask(socket, "version", timeout_s=_ANSWER_S)
+        except DaemonError as error:
+            missing.append(str(error))
     return tuple(missing)
 
 
