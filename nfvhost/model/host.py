@@ -188,6 +188,7 @@ class Host:
     virtualization: str | None  # of a guest: kvm, vmware, xen, firecracker…; None on metal
     container: str | None  # docker, lxc, podman…; None outside of one
     ovs: OvsInstall | None  # None where it is not installed or nobody could ask
+    allowed_nodes: tuple[int, ...] | None = None  # nodes whose memory its cgroup may use; None where nothing says
     warnings: tuple[str, ...] = field(default=())  # where the kernel's files contradict each other
 
     @property
