@@ -1,0 +1,52 @@
+"""CPU lists and CPU masks in files of the kernel."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from nfvhost.access.root import Root
+from nfvhost.model.cpuset import CpuSet
+
+
+@lru_cache(maxsize=1024)  # hundreds of CPUs state the same list
+def parse_cpu_list(text: str) -> CpuSet | None:
+    """The set of a list such as `0-3,8`; None for what is no list: nohz_full prints `(null)`."""
+    try:
+        return CpuSet.parse(text)
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=1024)
+def parse_cpu_mask(text: str) -> CpuSet | None:
+    """The set of a mask such as `ffffffff,00000001`; None for what is no mask."""
+    try:
+        return CpuSet.parse_mask(text)
+    except ValueError:
+        return None
+
+
+def cpu_list(root: Root, path: str) -> CpuSet | None:
+    """The set in a list file, empty where the file is; None where there is no file or no list in it."""
+    text = root.read_text(path)
+    return None if text is None else parse_cpu_list(text)
+
+
+def cpu_mask(root: Root, path: str) -> CpuSet | None:
+    """The set in a mask file; None where there is no file or no mask in it."""
+    text = root.read_text(path)
+    return None if text is None else parse_cpu_mask(text)
+
+
+def stated_cpus(root: Root, *, lists: tuple[str, ...], masks: tuple[str, ...]) -> CpuSet | None:
+    """The set in the first of these files that holds one which is not empty; None where none does.
+
+    Lists before masks: both are the kernel's same bits, and kernels before 2.6.25 have the masks alone.
+    """
+    for path in lists:
+        if cpus := cpu_list(root, path):
+            return cpus
+    for path in masks:
+        if cpus := cpu_mask(root, path):
+            return cpus
+    return None

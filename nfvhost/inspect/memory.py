@@ -1,0 +1,37 @@
+"""Memory of the machine and of its nodes."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from nfvhost.access.root import Root
+
+# "MemTotal:  16316412 kB", "Node 0 MemTotal:  8158206 kB", "HugePages_Total:  4"
+_FIELD: Final = re.compile(r"^(?:Node +\d+ +)?([\w()]+): +(\d+)", re.MULTILINE)
+
+
+def meminfo(root: Root) -> dict[str, int] | None:
+    """The fields of the whole machine in the file's units: KiB, and pages for `HugePages_*`; None without the file.
+
+    Source: /proc/meminfo.
+    """
+    return _read(root, "/proc/meminfo")
+
+
+def node_meminfo(root: Root, node: int) -> dict[str, int] | None:
+    """The same of one node.
+
+    Source: /sys/devices/system/node/node<N>/meminfo.
+    """
+    return _read(root, f"/sys/devices/system/node/node{node}/meminfo")
+
+
+def parse_meminfo(text: str) -> dict[str, int]:
+    """Field and number of each line that has one."""
+    return {name: int(value) for name, value in _FIELD.findall(text)}
+
+
+def _read(root: Root, path: str) -> dict[str, int] | None:
+    text = root.read_text(path)
+    return None if text is None else parse_meminfo(text)
