@@ -35,9 +35,15 @@ class Thread:
 
 
 def read_process(pid: int) -> Process | None:
-    """The process that has this pid now; None where none has, or where it has ended and awaits its parent."""
+    """The process that has this pid now.
+
+    None where none has, where it has ended and awaits its parent, and where it may not be looked at.
+    """
+    try:
+        executable = _ROOT.read_link(f"/proc/{pid}/exe")
+    except PreconditionError:
+        return None
     stat = _ROOT.read_text(f"/proc/{pid}/stat")
-    executable = _ROOT.read_link(f"/proc/{pid}/exe")
     arguments = _ROOT.read_text(f"/proc/{pid}/cmdline")
     if not stat or not executable or not arguments:
         return None

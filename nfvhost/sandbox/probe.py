@@ -103,10 +103,10 @@ class _Tally:
             self.seen.add(number)
 
 
-def probe(sandbox: Sandbox, *, count: int = 100, size: int = 98) -> ProbeResult:
+def probe(sandbox: Sandbox, *, count: int = 100, size: int = 98, timeout_s: float = 10.0) -> ProbeResult:
     """What became of `count` echo requests in frames of `size` bytes, sent from wire0 to the kernel behind wire1.
 
-    The path is given 10 s to open (a port may just have been added), and 10 s without a frame end the probe.
+    The path is given `timeout_s` to open (a port may just have been added), and as long without a frame ends the probe.
     UsageError for a count or a size that an echo request cannot have.
     """
     if not 1 <= count <= _MAX_COUNT:
@@ -117,7 +117,7 @@ def probe(sandbox: Sandbox, *, count: int = 100, size: int = 98) -> ProbeResult:
         packet_socket(sandbox.peer_netns[0], sandbox.wires[0].netdev) as near,
         packet_socket(sandbox.peer_netns[1], sandbox.wires[1].netdev) as far,
     ):
-        first_reply_s = _open_path(sandbox, near, size)
+        first_reply_s = _open_path(sandbox, near, size, timeout_s=timeout_s)
         before_ports, before_pmds = _port_counts(sandbox), _pmd_counts(sandbox)
         requests = _Tally(kind=_ECHO_REQUEST, identifier=_COUNTED, size=size)
         replies = _Tally(kind=_ECHO_REPLY, identifier=_COUNTED, size=size)
@@ -127,7 +127,7 @@ def probe(sandbox: Sandbox, *, count: int = 100, size: int = 98) -> ProbeResult:
             while sent < count and sent - len(replies.seen) < _WINDOW:
                 sent += 1
                 near.send(_request(sandbox, _COUNTED, sent, size))
-            if not _listen({near: replies, far: requests}, timeout_s=_TIMEOUT_S):
+            if not _listen({near: replies, far: requests}, timeout_s=timeout_s):
                 break
         seconds = now_s() - began
         _listen_until_quiet({near: replies, far: requests})
@@ -155,7 +155,7 @@ def probe(sandbox: Sandbox, *, count: int = 100, size: int = 98) -> ProbeResult:
     )
 
 
-def _open_path(sandbox: Sandbox, near: socket.socket, size: int) -> float | None:
+def _open_path(sandbox: Sandbox, near: socket.socket, size: int, *, timeout_s: float) -> float | None:
     """Seconds until a request of its own kind was answered; None where none was.
 
     Addresses are learned and flows are set up by then: the counted requests meet a switch at rest.
@@ -164,7 +164,7 @@ def _open_path(sandbox: Sandbox, near: socket.socket, size: int) -> float | None
     began = now_s()
     number = 0
     while not opening.seen:
-        if now_s() - began > _TIMEOUT_S:
+        if now_s() - began > timeout_s:
             return None
         number += 1
         near.send(_request(sandbox, _OPENING, number % _MAX_COUNT, size))
