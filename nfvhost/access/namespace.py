@@ -50,7 +50,11 @@ def call_inside(netns: str, call: Callable[[], T], *, own_mounts: bool = False) 
 
     thread = threading.Thread(target=enter_and_call, name=f"in-{netns}")
     thread.start()
-    thread.join()
+    try:
+        thread.join()
+    finally:
+        # An interrupt must not leave the call at work behind the caller's back.
+        thread.join()
     if failure:
         if isinstance(failure[0], OSError) and failure[0].errno in {errno.ENOENT, errno.EPERM, errno.EINVAL}:
             raise PreconditionError(

@@ -79,8 +79,8 @@ def up(*, name: str = "default", memory_mib: int | None = None, run_dir: str | N
             _remove(present)
         _demand_free(record)
         with contextlib.ExitStack() as undo:
-            write_record(record)
             undo.callback(lambda: _remove(read_record(name) or record))
+            write_record(record)
             complete = _make(record, programs)
             undo.pop_all()
         return _sandbox(complete, made=True)

@@ -136,6 +136,23 @@ def test_a_start_that_is_killed_at_any_moment_is_healed(delay_ms: int, heal: str
         assert pages() == before
 
 
+@pytest.mark.parametrize("delay_ms", [0, 5, 15, 30, 60])
+def test_a_start_that_is_interrupted_leaves_all_or_nothing(delay_ms: int, pages: Pages) -> None:
+    before = pages()
+    code = f"from nfvhost import sandbox; sandbox.up(name={NAME!r}, memory_mib={MEMORY_MIB})"
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as starting:
+        assert wait_for(lambda: os.path.exists(f"{BASE}/{NAME}.json"), timeout_s=20, interval_s=0.001)
+        sleep(delay_ms / 1000)
+        starting.send_signal(signal.SIGINT)
+
+    recorded = sandbox.status(NAME)
+    if recorded:
+        assert recorded[0].missing == ()
+    else:
+        assert traces() == []
+        assert pages() == before
+
+
 def test_files_without_a_record_are_swept_away_by_up() -> None:
     os.makedirs(f"{BASE}/{NAME}/dpdk")
     Path(f"{BASE}/{NAME}/ovs-vswitchd.pid").write_text("1\n", encoding="utf-8")
