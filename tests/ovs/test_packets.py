@@ -10,7 +10,7 @@ from nfvhost.access.process import read_threads
 from nfvhost.model.cpuset import CpuSet
 
 if TYPE_CHECKING:
-    from conftest import NewSwitch, Switch
+    from tests.ovs.conftest import NewSwitch, Switch
 
 COUNT = 200
 

@@ -22,7 +22,7 @@ from nfvhost.sandbox.daemons import find_programs
 from nfvhost.sandbox.record import BASE
 
 if TYPE_CHECKING:
-    from conftest import NewSwitch
+    from tests.ovs.conftest import NewSwitch
 
 MEMORY_MIB = 32
 NAME = f"t{os.getpid()}-s"
