@@ -23,11 +23,15 @@ class DaemonError(PreconditionError):
     """A daemon that cannot be asked, or that answers with an error."""
 
 
+class RefusedError(DaemonError):
+    """A daemon that answers with an error."""
+
+
 def call(path: str, method: str, params: list[Any], *, timeout_s: float) -> Any:  # noqa: ANN401 - JSON, for access/
     """What the daemon that listens on the socket `path` replies; params and result are JSON.
 
-    OSError where it does not listen, hangs up or is silent for `timeout_s` (TimeoutError); DaemonError with its
-    own words where it refuses. The library's own blocking calls have no deadline: a stopped daemon would hang us.
+    OSError where it does not listen, hangs up or is silent for `timeout_s` (TimeoutError); RefusedError with its
+    own words where it does not want to. The library's own blocking calls have no deadline: a stopped daemon would hang us.
     """
     deadline = now_s() + timeout_s
     stream = _connect(path, timeout_s=timeout_s)
@@ -40,7 +44,7 @@ def call(path: str, method: str, params: list[Any], *, timeout_s: float) -> Any:
             code, reply = connection.recv()
             if reply is not None and reply.id == request.id:
                 if reply.error is not None:
-                    raise DaemonError(str(reply.error).strip(), where=f"{path}: {method}")
+                    raise RefusedError(str(reply.error).strip(), where=f"{path}: {method}")
                 return reply.result
             if code == errno.EAGAIN:
                 left_s = deadline - now_s()

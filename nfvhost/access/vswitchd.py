@@ -11,7 +11,7 @@ from typing import Final
 
 from nfvhost.access.process import Process, Thread, read_process, read_threads
 from nfvhost.access.root import Root
-from nfvhost.access.unixctl import ask, peer_pid, socket_peer
+from nfvhost.access.unixctl import RefusedError, ask, peer_pid, socket_peer
 
 # "ovs-vswitchd (Open vSwitch) 3.1.0", "ovs-vswitchd-dpdk (Open vSwitch) 3.1.0"
 _VERSION: Final = re.compile(r"\(Open vSwitch\)\s+(\d+(?:\.\d+)*)")
@@ -28,6 +28,7 @@ _TELEMETRY_SOCKET: Final = "dpdk_telemetry.v2"
 _TELEMETRY_TIMEOUT_S: Final = 2.0
 _GREETING_BYTES: Final = 1024
 _LOG_TAIL_BYTES: Final = 65536
+_COMPLAINT: Final = frozenset({"WARN", "ERR", "EMER"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +76,14 @@ def find_vswitchd(root: Root, directory: str) -> Vswitchd | None:
 
 def rx_queues(vswitchd: Vswitchd) -> tuple[RxQueue, ...]:
     """Which core polls which queue, enabled or not; empty without PMD threads (dpif-netdev/pmd-rxq-show)."""
+    try:
+        text = ask(vswitchd.control, "dpif-netdev/pmd-rxq-show")
+    except RefusedError:
+        # "please specify an existing datapath": no bridge of the userspace data path is there.
+        return ()
     queues = []
     core = -1
-    for line in ask(vswitchd.control, "dpif-netdev/pmd-rxq-show").splitlines():
+    for line in text.splitlines():
         if thread := _PMD.match(line.strip()):
             core = int(thread[2])
         elif queue := _RXQ.match(line.strip()):
@@ -152,39 +158,29 @@ def log_path(root: Root, vswitchd: Vswitchd) -> str | None:
     return next((link for link in links if link and link.endswith(".log")), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogMark:
-    """A place in a log, to read from later."""
-
-    path: str | None
-    offset: int
-
-    def complaints(self) -> tuple[str, ...]:
-        """The warnings and errors that were logged since, without time and number, each once; at most 64 KiB back."""
-        if self.path is None:
-            return ()
-        try:
-            with open(self.path, "rb") as log:
-                end = log.seek(0, os.SEEK_END)
-                log.seek(max(self.offset if end >= self.offset else 0, end - _LOG_TAIL_BYTES))
-                lines = log.read().decode(errors="replace").splitlines()
-        except OSError:
-            return ()
-        # "2026-01-01T00:00:00.000Z|00042|dpdk|ERR|text"; other threads put their name behind the module.
-        parts = (line.split("|", 4) for line in lines)
-        return tuple(
-            dict.fromkeys(
-                part[4]
-                for part in parts
-                if len(part) == 5 and part[3] in {"WARN", "ERR", "EMER"}  # noqa: PLR2004 - the five fields above
-            )
-        )
-
-
-def mark_log(root: Root, vswitchd: Vswitchd) -> LogMark:
-    """The end of the log as it is now."""
-    path = log_path(root, vswitchd)
+def log_size(path: str | None) -> int:
+    """The bytes that a log has now; 0 where it cannot be read."""
     try:
-        return LogMark(path=path, offset=os.stat(path).st_size if path else 0)
+        return os.stat(path).st_size if path else 0
     except OSError:
-        return LogMark(path=None, offset=0)
+        return 0
+
+
+def log_complaints(path: str | None, *, since: int = 0) -> tuple[str, ...]:
+    """The warnings and errors of a log behind the offset `since`, at most 64 KiB back, without time and number.
+
+    Oldest first, each once; empty where it cannot be read.
+    """
+    try:
+        with open(path or os.devnull, "rb") as log:
+            end = log.seek(0, os.SEEK_END)
+            # A log that is shorter than it was has been rotated.
+            log.seek(max(since if since <= end else 0, end - _LOG_TAIL_BYTES))
+            lines = log.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ()
+    # "2026-01-01T00:00:00.000Z|00042|dpdk|ERR|text"; a thread other than the main one stands behind the module.
+    fields = (line.split("|", 4) for line in lines)
+    complaints = [field[4] for field in fields if len(field) == 5 and field[3] in _COMPLAINT]  # noqa: PLR2004 - as above
+    # The last time that it was said is the one that counts.
+    return tuple(dict.fromkeys(reversed(complaints)))[::-1]

@@ -1,0 +1,53 @@
+"""One apply at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from nfvhost.access.machine import Machine
+from nfvhost.access.ovsdb import socket_path
+from nfvhost.errors import PreconditionError
+
+_DIRECTORY: Final = "/run/nfvhost"
+_HOLDER_BYTES: Final = 512
+
+
+def lock_path(machine: Machine) -> str:
+    """The file whose lock stands for this machine; a private database has one of its own, next to its socket."""
+    if machine.ovsdb is None:
+        return f"{_DIRECTORY}/apply.lock"
+    return f"{os.path.dirname(socket_path(machine.ovsdb))}/nfvhost.lock"
+
+
+@contextmanager
+def locked(machine: Machine) -> Iterator[None]:
+    """Nobody else applies meanwhile; the kernel lets go of it however this process ends.
+
+    PreconditionError, naming the holder, where someone does, or where the lock cannot be made.
+    """
+    path = lock_path(machine)
+    try:
+        if machine.ovsdb is None:
+            os.makedirs(_DIRECTORY, mode=0o755, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise PreconditionError(
+            f"the lock of an apply cannot be made: {error.strerror}", where=path, hint="run as root"
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(descriptor, _HOLDER_BYTES).decode(errors="replace").strip() or "another process"
+            raise PreconditionError(
+                f"another apply is at work: {holder}", where=path, hint="wait for its end; it changes the same machine"
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"pid {os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)

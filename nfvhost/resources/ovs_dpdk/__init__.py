@@ -1,0 +1,158 @@
+"""Open vSwitch with DPDK: its settings, bridges and ports, in the database and in the process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Final
+
+from nfvhost.access.clock import wait_for
+from nfvhost.access.machine import Machine
+from nfvhost.access.ovs_rows import OpenVswitch, Place
+from nfvhost.access.ovsdb import Ovsdb
+from nfvhost.access.vswitchd import log_complaints, log_size
+from nfvhost.errors import ApplyError, Problem
+from nfvhost.model.change import Change
+from nfvhost.model.host import Host
+from nfvhost.model.plan import Plan
+from nfvhost.model.report import Drift
+from nfvhost.resources.ovs_dpdk.check import problems
+from nfvhost.resources.ovs_dpdk.difference import RESOURCE, differences
+from nfvhost.resources.ovs_dpdk.drift import drifts
+from nfvhost.resources.ovs_dpdk.keys import KNOWN_KEYS
+from nfvhost.resources.ovs_dpdk.operation import operations_of, remains, way_back
+from nfvhost.resources.ovs_dpdk.place import key_of
+from nfvhost.resources.ovs_dpdk.state import State, read_state
+
+_INTERVAL_S: Final = 0.05
+_LOG_LINES: Final = 5
+# How alike a foreign key must be to one that OVS knows to be called a spelling mistake of it (difflib's ratio).
+_ALIKE: Final = 0.85
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OvsDpdk:
+    """The resource of Open vSwitch.
+
+    Source: the database behind Machine.ovsdb, the control socket next to it, /proc of ovs-vswitchd.
+    """
+
+    carry_out_s: float = 60.0  # for ovs-vswitchd to carry out one transaction; DPDK clears its hugepages in it
+    settle_s: float = 3.0  # for a planned state to show itself after that
+
+    @property
+    def name(self) -> str:
+        return RESOURCE
+
+    def read(self, machine: Machine, plan: Plan) -> State:
+        return read_state(machine, plan)
+
+    def diff(self, state: State, plan: Plan) -> tuple[Change, ...]:
+        return differences(state, plan)
+
+    def check(self, state: State, plan: Plan, host: Host) -> tuple[Problem, ...]:
+        return problems(state, plan, host)
+
+    def findings(self, state: State, plan: Plan) -> tuple[Problem, ...]:
+        """Keys of others that Open vSwitch does not know and that look like a key that it does."""
+        planned = {key for key, _ in plan.ovs.other_config} if plan.ovs is not None else set()
+        found = []
+        for key, value in state.database.other_config:
+            near = get_close_matches(key, sorted(KNOWN_KEYS), n=1, cutoff=_ALIKE)
+            if key not in KNOWN_KEYS and key not in planned and near:
+                found.append(
+                    Problem(
+                        what=f"{value!r} is set, and Open vSwitch ignores a key of this name",
+                        where=f"Open_vSwitch other_config:{key}",
+                        hint=f"was {near[0]} meant? it is not nfvhost's, and stays",
+                    )
+                )
+        return tuple(found)
+
+    def apply(self, machine: Machine, state: State, changes: tuple[Change, ...]) -> None:
+        log = state.switch.log if state.switch is not None else None
+        since = log_size(log)
+        with Ovsdb(machine.ovsdb_address) as database:
+            number = database.commit(operations_of(changes))
+            if database.wait_for_cfg(number, timeout_s=self.carry_out_s, alive=_alive(state)):
+                return
+        said = "; ".join(log_complaints(log, since=since)[-_LOG_LINES:]) or "nothing"
+        if state.switch is None or not state.switch.daemon.alive:
+            raise ApplyError(
+                f"ovs-vswitchd ended while it carried out the changes; its log says: {said}",
+                where="ovs-vswitchd",
+                hint="start it again (systemctl start openvswitch-switch) once the changes are taken back",
+            )
+        raise ApplyError(
+            f"ovs-vswitchd has not carried out the changes within {self.carry_out_s:g} s; its log says: {said}",
+            where=f"ovs-vswitchd, pid {state.switch.daemon.process.pid}",
+            hint="is it stopped, or does it hang? see its log",
+        )
+
+    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
+        last: tuple[Drift, ...] = ()
+
+        def as_planned() -> bool:
+            nonlocal last
+            last = drifts(read_state(machine, plan), plan)
+            return all(drift.pending is not None for drift in last)
+
+        wait_for(as_planned, timeout_s=self.settle_s, interval_s=_INTERVAL_S)
+        return last
+
+    def rollback(self, machine: Machine, before: State, changes: tuple[Change, ...]) -> tuple[Problem, ...]:
+        carried_out = True
+        with Ovsdb(machine.ovsdb_address) as database:
+            back = way_back(before.database, database.read(), changes)
+            if back:
+                number = database.commit(back)
+                carried_out = database.wait_for_cfg(number, timeout_s=self.carry_out_s, alive=_alive(before))
+            left = tuple(
+                Problem(what=what, where=f"{RESOURCE}: {key}", hint="set it back by hand with ovs-vsctl")
+                for key, what in remains(before.database, database.read(), changes)
+            )
+        switch = before.switch
+        if left or switch is None or not switch.daemon.alive:
+            return left
+        if not carried_out:
+            return (
+                Problem(
+                    what=f"the database is as it was; ovs-vswitchd has not taken it up within {self.carry_out_s:g} s",
+                    where=f"ovs-vswitchd, pid {switch.daemon.process.pid}",
+                    hint="it hangs: restart it (systemctl restart openvswitch-switch)",
+                ),
+            )
+        return tuple(
+            Problem(
+                what="was open before, and cannot be opened again although its row is as it was",
+                where=f"{RESOURCE}: {key_of(place, None)}",
+                hint="see the log of ovs-vswitchd",
+            )
+            for place in self._lost(machine, before)
+        )
+
+    @staticmethod
+    def _lost(machine: Machine, before: State) -> tuple[Place, ...]:
+        """Ports that were open before and are not any more."""
+        with Ovsdb(machine.ovsdb_address) as database:
+            now = database.read()
+        open_now = set(_open_ports(now))
+        return tuple(place for place in _open_ports(before.database) if place not in open_now)
+
+
+def _open_ports(rows: OpenVswitch) -> tuple[Place, ...]:
+    return tuple(
+        Place(bridge.name, port.name)
+        for bridge in rows.bridges
+        for port in bridge.ports
+        if all(one.error is None and one.ofport is not None and one.ofport > 0 for one in port.interfaces)
+    )
+
+
+def _alive(state: State) -> Callable[[], bool]:
+    switch = state.switch
+    return lambda: switch is not None and switch.daemon.alive
+
+
+__all__ = ["OvsDpdk"]

@@ -1,0 +1,362 @@
+"""Ports that OVS takes in silence and that would never work, and those that would do harm."""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from ipaddress import IPv6Address, ip_address
+from typing import Final
+
+from nfvhost.access.ovs_rows import Place
+from nfvhost.errors import Problem
+from nfvhost.model.cpuset import CpuSet
+from nfvhost.model.host import Host
+from nfvhost.model.ovs_keys import INTERFACE_OPTIONS, option_known, release
+from nfvhost.model.pci import PciAddress
+from nfvhost.model.plan import OvsPort, Plan
+from nfvhost.resources.ovs_dpdk.difference import find_port, mark_at
+from nfvhost.resources.ovs_dpdk.state import State, Switch
+from nfvhost.resources.ovs_dpdk.target import planned_ports
+
+# Kernel drivers through which DPDK drives a device from user space (DPDK Linux guide, linux_drivers).
+_USERSPACE_DRIVERS: Final = frozenset({"vfio-pci", "uio_pci_generic", "igb_uio"})
+# Drivers that share the device with DPDK and must stay.
+_BIFURCATED: Final = frozenset({"mlx4_core", "mlx5_core", "mana"})
+# sockaddr_un.sun_path with its NUL (unix(7)).
+_SOCKET_PATH_BYTES: Final = 107
+# lib/netdev-dpdk.c: NETDEV_DPDK_MAX_PKT_LEN 9728 less the Ethernet header, CRC and two VLAN tags.
+_MTUS: Final = range(68, 9702 + 1)
+_VLANS: Final = range(4096)
+# lib/netdev-dpdk.c: NIC_PORT_MAX_Q_SIZE.
+_MAX_DESCRIPTORS: Final = 4096
+# lib/packets.h: SRV6_MAX_SEGS.
+_MAX_SEGMENTS: Final = 6
+_TUNNELS: Final = frozenset({"vxlan", "geneve", "gre", "ip6gre", "srv6", "erspan", "ip6erspan", "gtpu", "bareudp"})
+_KERNEL_TYPES: Final = frozenset({"system", "afxdp", "afxdp-nonpmd"})
+# Virtual devices whose `iface=` names a kernel interface that must be there; net_tap makes its own.
+_OVER_NETDEV: Final = ("net_af_packet", "net_af_xdp", "eth_af_packet", "eth_af_xdp")
+
+
+@dataclass(frozen=True, slots=True)
+class _Port:
+    """One planned port with what surrounds it."""
+
+    place: Place
+    port: OvsPort
+    pmd_cpus: CpuSet | None
+
+    @property
+    def where(self) -> str:
+        return f"ovs.bridges.{self.place.bridge}.ports.{self.port.name}"
+
+    @property
+    def options(self) -> dict[str, str]:
+        return dict(self.port.options)
+
+
+def port_problems(state: State, switch: Switch, plan: Plan, config: dict[str, str], host: Host) -> Iterator[Problem]:
+    """Problems of the planned ports, in the order of the plan."""
+    if plan.ovs is None:
+        return
+    mask = config.get("pmd-cpu-mask")
+    try:
+        pmd_cpus = CpuSet.parse_mask(mask) if mask is not None else None
+    except ValueError:
+        pmd_cpus = None  # said where the key is checked
+    devices = _foreign_devices(state, plan)
+    names: dict[str, str] = {}
+    for place, port in planned_ports(plan.ovs):
+        one = _Port(place, port, pmd_cpus)
+        if port.name in names:
+            yield Problem(what=f"{names[port.name]} has this name as well", where=one.where, hint="rename one of them")
+        names.setdefault(port.name, one.where)
+        yield from _row_problems(state, one)
+        yield from _option_problems(one, switch.version)
+        yield from _value_problems(one)
+        yield from _queue_problems(one)
+        if port.type == "dpdk":
+            yield from _device_problems(one, devices, switch, host)
+        elif port.type == "dpdkvhostuserclient":
+            yield from _socket_problems(one, switch)
+        elif port.type in _KERNEL_TYPES:
+            yield from _netdev_problems(port.name, one.where, switch, host)
+        elif port.type == "patch":
+            yield from _patch_problems(state, plan, one)
+        elif port.type in _TUNNELS:
+            yield from _tunnel_problems(one)
+
+
+def device_of(devargs: str) -> str:
+    """What the arguments name, without its own arguments: `0000:10:00.0`, `net_null0`, `class=eth,mac=…` as it is."""
+    return devargs if devargs.startswith("class=") else devargs.split(",", 1)[0].strip().lower()
+
+
+def _foreign_devices(state: State, plan: Plan) -> dict[str, str]:
+    """The devices that ports which stay, and are not planned, have taken."""
+    planned = {place for place, _ in planned_ports(plan.ovs)} if plan.ovs is not None else set()
+    taken = {}
+    for bridge in state.database.bridges:
+        for port in bridge.ports:
+            place = Place(bridge.name, port.name)
+            own = mark_at(state.database, place)
+            if place in planned or (own is not None and own.made):
+                continue
+            for interface in port.interfaces:
+                devargs = dict(interface.options).get("dpdk-devargs")
+                if devargs:
+                    taken[device_of(devargs)] = f"port {bridge.name}/{port.name}, which is not nfvhost's"
+    return taken
+
+
+def _row_problems(state: State, one: _Port) -> Iterator[Problem]:
+    name = one.port.name
+    if not name or "/" in name or any(letter.isspace() for letter in name):
+        yield Problem(what=f"{name!r} cannot name a port", where=one.where, hint="no blanks and no slashes")
+    for bridge in state.database.bridges:
+        for port in bridge.ports:
+            if port.name != name or bridge.name == one.place.bridge:
+                continue
+            own = mark_at(state.database, Place(bridge.name, name))
+            if own is None or not own.made:
+                yield Problem(
+                    what=f"bridge {bridge.name} has a port of this name that others made",
+                    where=one.where,
+                    hint=f"rename it, or remove the other (ovs-vsctl del-port {bridge.name} {name})",
+                )
+    there = find_port(state.database, one.place)
+    if there is not None and len(there.interfaces) != 1:
+        members = ", ".join(interface.name for interface in there.interfaces)
+        yield Problem(
+            what=f"is a bond of {members} that others made",
+            where=one.where,
+            hint="rename the planned port, or remove the bond",
+        )
+
+
+def _option_problems(one: _Port, version: str) -> Iterator[Problem]:
+    running = release(version)
+    known = INTERFACE_OPTIONS.get(one.port.type)
+    if running is None or known is None:
+        return
+    for name in one.options:
+        if option_known(one.port.type, name, running):
+            continue
+        near = get_close_matches(name, sorted(known), n=1)
+        yield Problem(
+            what=f"Open vSwitch {version} knows no option {name} of {one.port.type} ports, and would ignore it",
+            where=f"{one.where}.options.{name}",
+            hint=f"did you mean {near[0]}?"
+            if near and near[0] != name
+            else "the options are in ovs-vswitchd.conf.db(5)",
+        )
+
+
+def _value_problems(one: _Port) -> Iterator[Problem]:
+    if one.port.mtu is not None and one.port.mtu not in _MTUS:
+        yield Problem(
+            what=f"an MTU of {one.port.mtu} is not possible", where=f"{one.where}.mtu", hint="68 to 9702 bytes"
+        )
+    if one.port.tag is not None and one.port.tag not in _VLANS:
+        yield Problem(what=f"VLAN {one.port.tag} is not possible", where=f"{one.where}.tag", hint="0 to 4095")
+    for name in ("n_rxq", "n_txq"):
+        value = one.options.get(name)
+        if value is not None and (not value.isdecimal() or not int(value)):
+            yield Problem(
+                what=f"{value!r} is no number of queues; Open vSwitch would make one in silence",
+                where=f"{one.where}.options.{name}",
+                hint="a number from 1",
+            )
+    for name in ("n_rxq_desc", "n_txq_desc"):
+        value = one.options.get(name)
+        if value is None:
+            continue
+        count = int(value) if value.isdecimal() else 0
+        if not 0 < count <= _MAX_DESCRIPTORS or count & (count - 1):
+            yield Problem(
+                what=f"{value!r} is no number of descriptors; Open vSwitch would take 2048 in silence",
+                where=f"{one.where}.options.{name}",
+                hint=f"a power of two up to {_MAX_DESCRIPTORS}",
+            )
+
+
+def _queue_problems(one: _Port) -> Iterator[Problem]:
+    affinity = dict(one.port.other_config).get("pmd-rxq-affinity")
+    if affinity is None:
+        return
+    where = f"{one.where}.otherConfig.pmd-rxq-affinity"
+    try:
+        pairs = rxq_affinity(affinity)
+    except ValueError:
+        yield Problem(
+            what=f"{affinity!r} is no list of queue:core; Open vSwitch would ignore it", where=where, hint="0:3,1:7"
+        )
+        return
+    for queue, core in pairs:
+        if one.pmd_cpus is not None and core not in one.pmd_cpus:
+            yield Problem(
+                what=f"queue {queue} shall be polled by core {core}, which is no PMD core; nobody would poll it",
+                where=where,
+                hint=f"pmd-cpu-mask names {one.pmd_cpus}",
+            )
+
+
+def rxq_affinity(text: str) -> tuple[tuple[int, int], ...]:
+    """The pairs of queue and core in `0:3,1:7`; ValueError for anything else."""
+    pairs = (part.split(":") for part in text.split(","))
+    return tuple((int(queue), int(core)) for queue, core in pairs)
+
+
+def _device_problems(one: _Port, taken: dict[str, str], switch: Switch, host: Host) -> Iterator[Problem]:
+    devargs = one.options.get("dpdk-devargs")
+    where = f"{one.where}.options.dpdk-devargs"
+    if not devargs:
+        yield Problem(
+            what="a port of DPDK needs a device", where=where, hint="a PCI address, or net_af_packet0,iface=…"
+        )
+        return
+    device = device_of(devargs)
+    if device in taken:
+        yield Problem(what=f"{device} is in use by {taken[device]}", where=where, hint="one device serves one port")
+    taken.setdefault(device, one.where)
+    try:
+        pci = PciAddress.parse(device)
+    except ValueError:
+        if device.startswith(_OVER_NETDEV):
+            arguments = dict(part.partition("=")[::2] for part in devargs.split(",")[1:])
+            if not arguments.get("iface"):
+                yield Problem(what=f"{device} needs a kernel interface", where=where, hint=f"{device},iface=…")
+            else:
+                yield from _netdev_problems(arguments["iface"], where, switch, host)
+        return
+    nic = host.nic(pci)
+    if nic is None:
+        yield Problem(
+            what=f"no network function is at {pci}", where=where, hint="nfvhost inspect shows those that are there"
+        )
+    elif nic.management is not None:
+        yield Problem(
+            what=f"{pci} carries management ({nic.management}); giving it to DPDK would cut this host off",
+            where=where,
+            hint="choose another NIC, or move the address first",
+        )
+    elif nic.driver not in _USERSPACE_DRIVERS and nic.driver not in _BIFURCATED:
+        yield Problem(
+            what=f"{pci} is bound to {nic.driver or 'no driver'}, and DPDK cannot drive it there",
+            where=where,
+            hint=f"bind it first: driverctl set-override {pci} vfio-pci",
+        )
+
+
+def _netdev_problems(name: str, where: str, switch: Switch, host: Host) -> Iterator[Problem]:
+    if name not in switch.netdevs:
+        yield Problem(
+            what=f"ovs-vswitchd sees no network interface {name}",
+            where=where,
+            hint=f"its network namespace has {', '.join(sorted(switch.netdevs))}",
+        )
+        return
+    netdev = next((one for one in host.netdevs if one.name == name), None)
+    # The host was seen from one network namespace; an interface of that name may be another one there.
+    if netdev is not None and netdev.management is not None and switch.shares_host_network:
+        yield Problem(
+            what=f"{name} carries management ({netdev.management}); taking its packets would cut this host off",
+            where=where,
+            hint="choose another interface, or move the address first",
+        )
+
+
+def _socket_problems(one: _Port, switch: Switch) -> Iterator[Problem]:
+    path = one.options.get("vhost-server-path")
+    where = f"{one.where}.options.vhost-server-path"
+    if not path:
+        yield Problem(
+            what="a vhost-user client needs the path of its guest's socket; Open vSwitch would wait in silence",
+            where=where,
+            hint="a path such as /var/lib/vhost_sockets/<port>",
+        )
+    elif not os.path.isabs(path) or len(path.encode()) > _SOCKET_PATH_BYTES:
+        yield Problem(
+            what=f"{path!r} cannot be a socket's path",
+            where=where,
+            hint=f"absolute, at most {_SOCKET_PATH_BYTES} bytes",
+        )
+    elif os.path.dirname(path) in switch.absent:
+        yield Problem(
+            what=f"the directory {os.path.dirname(path)} is not there; Open vSwitch would try for ever, in silence",
+            where=where,
+            hint=f"make it, writable for the guests' group: install -d -m 2775 -g kvm {os.path.dirname(path)}",
+        )
+
+
+def _patch_problems(state: State, plan: Plan, one: _Port) -> Iterator[Problem]:
+    peer = one.options.get("peer")
+    where = f"{one.where}.options.peer"
+    if not peer:
+        yield Problem(
+            what="a patch port needs its peer", where=where, hint="the name of a patch port in another bridge"
+        )
+        return
+    ovs = plan.ovs
+    planned = {port.name: (place, port.type, dict(port.options)) for place, port in planned_ports(ovs)} if ovs else {}
+    foreign = {
+        port.name: (Place(bridge.name, port.name), interface.type, dict(interface.options))
+        for bridge in state.database.bridges
+        for port in bridge.ports
+        for interface in port.interfaces
+    }
+    found = planned.get(peer) or foreign.get(peer)
+    if found is None:
+        yield Problem(what=f"no port {peer} is planned, or there", where=where, hint="a patch cable has two ends")
+        return
+    place, kind, options = found
+    if kind != "patch" or options.get("peer") != one.port.name or place.bridge == one.place.bridge:
+        yield Problem(
+            what=f"{place.bridge}/{peer} is not the other end (type {kind}, peer {options.get('peer', 'none')})",
+            where=where,
+            hint="both are patch ports of two bridges, and name each other",
+        )
+
+
+def _tunnel_problems(one: _Port) -> Iterator[Problem]:
+    options = one.options
+    for name in ("remote_ip", "local_ip"):
+        value = options.get(name)
+        if value is None and name == "local_ip":
+            continue
+        if value != "flow" and not _is_address(value, six=one.port.type == "srv6"):
+            yield Problem(
+                what=f"{value!r} is no address of an {one.port.type} tunnel; Open vSwitch would take it in silence",
+                where=f"{one.where}.options.{name}",
+                hint="an IPv6 address, or flow" if one.port.type == "srv6" else "an IP address, or flow",
+            )
+    segments = options.get("srv6_segs")
+    if one.port.type != "srv6" or segments is None:
+        return
+    where = f"{one.where}.options.srv6_segs"
+    parts = [part for part in segments.split(",") if part]
+    if not 0 < len(parts) <= _MAX_SEGMENTS:
+        yield Problem(
+            what=f"{len(parts)} segments: Open vSwitch has room for 1 to {_MAX_SEGMENTS}, and only logs more",
+            where=where,
+            hint="leave out segments that the underlay's routing finds by itself",
+        )
+    for part in parts:
+        if not _is_address(part, six=True):
+            yield Problem(what=f"{part!r} is no IPv6 address", where=where, hint="fc00:0:1::1")
+    if parts and options.get("remote_ip") not in {parts[0], "flow"}:
+        yield Problem(
+            what=f"the first segment is {parts[0]}, and the tunnel goes to {options.get('remote_ip')};"
+            " Open vSwitch would take it in silence",
+            where=where,
+            hint="the first segment is the remote address",
+        )
+
+
+def _is_address(text: str | None, *, six: bool) -> bool:
+    try:
+        address = ip_address(text or "")
+    except ValueError:
+        return False
+    return isinstance(address, IPv6Address) or not six

@@ -1,0 +1,100 @@
+"""What Open vSwitch holds, and what its process does."""
+
+from __future__ import annotations
+
+import os.path
+from dataclasses import dataclass
+
+from nfvhost.access.machine import Machine
+from nfvhost.access.ovs_rows import OpenVswitch
+from nfvhost.access.ovsdb import Ovsdb, socket_path
+from nfvhost.access.root import Root
+from nfvhost.access.vswitchd import (
+    RxQueue,
+    Vswitchd,
+    eal_arguments,
+    find_vswitchd,
+    log_complaints,
+    log_path,
+    netdev_names,
+    pmd_threads,
+    rx_queues,
+)
+from nfvhost.model.cpuset import CpuSet
+from nfvhost.model.plan import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PmdThread:
+    """One poll-mode thread: the core that OVS made it for, and where the kernel lets it run."""
+
+    core: int
+    cpus: CpuSet  # /proc/<pid>/task/<tid>/status, Cpus_allowed_list
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switch:
+    """The running ovs-vswitchd."""
+
+    daemon: Vswitchd
+    version: str  # "3.1.0", in its own words
+    eal: tuple[str, ...] | None  # what DPDK was initialised with; None where it was not or nobody can say
+    rx_queues: tuple[RxQueue, ...]
+    pmd_threads: tuple[PmdThread, ...]
+    netdevs: frozenset[str]  # kernel interfaces of its network namespace
+    shares_host_network: bool  # that namespace is also this process's
+    hugetlbfs: tuple[str, ...]  # mount points, as it sees them
+    absent: frozenset[str]  # those of the plan's directories that are not there, as it sees them
+    log: str | None  # its log file
+    complaints: tuple[str, ...]  # warnings and errors at the end of that
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """The database as configured, the process as active."""
+
+    database: OpenVswitch
+    switch: Switch | None  # None where no ovs-vswitchd runs
+
+
+def read_state(machine: Machine, plan: Plan) -> State:
+    """Both halves, read now; OvsdbError where the database cannot be reached, DaemonError where the process hangs."""
+    address = machine.ovsdb_address
+    daemon = find_vswitchd(machine.root, os.path.dirname(socket_path(address)))
+    with Ovsdb(address) as database:
+        rows = database.read()
+    return State(database=rows, switch=None if daemon is None else _read_switch(machine.root, daemon, plan))
+
+
+def _read_switch(root: Root, daemon: Vswitchd, plan: Plan) -> Switch:
+    own_root = f"/proc/{daemon.process.pid}/root"
+    mounts = (root.read_text(f"/proc/{daemon.process.pid}/mounts") or "").splitlines()
+    fields = (line.split() for line in mounts)
+    log = log_path(root, daemon)
+    return Switch(
+        daemon=daemon,
+        version=daemon.version,
+        eal=eal_arguments(root, daemon),
+        rx_queues=rx_queues(daemon),
+        pmd_threads=tuple(PmdThread(core=core, cpus=thread.cpus) for core, thread in pmd_threads(daemon)),
+        netdevs=netdev_names(root, daemon),
+        shares_host_network=root.read_link(f"/proc/{daemon.process.pid}/ns/net") == root.read_link("/proc/self/ns/net"),
+        hugetlbfs=tuple(field[1] for field in fields if len(field) > 2 and field[2] == "hugetlbfs"),  # noqa: PLR2004 - device, mount point, type: proc(5)
+        absent=frozenset(path for path in _directories(plan) if not root.exists(own_root + path)),
+        log=log,
+        complaints=log_complaints(log),
+    )
+
+
+def _directories(plan: Plan) -> frozenset[str]:
+    """The directories that the plan's vhost-user sockets need."""
+    if plan.ovs is None:
+        return frozenset()
+    paths = (
+        value
+        for bridge in plan.ovs.bridges
+        for port in bridge.ports
+        for name, value in port.options
+        if name == "vhost-server-path"
+    )
+    return frozenset(os.path.dirname(path) for path in paths if os.path.isabs(path))
