@@ -60,7 +60,6 @@ _G: Final = 1000
 _I40E_VFS: Final = "i40e grants fewer VFs than asked where its queues run out: count them after writing"
 
 DRIVERS: Final = (
-    # --- Intel ---
     # drivers/net/intel/i40e/base/i40e_devids.h
     NicDriver(
         family="Intel 700 series",
@@ -75,20 +74,31 @@ DRIVERS: Final = (
         speeds=(("1583-1585", 40 * _G), ("158a-158b,0d58", 25 * _G), ("0dd2,37d1", _G), ("101f", 5 * _G)),
         vf_hint=_I40E_VFS,
     ),
-    # drivers/net/intel/ice/base/ice_devids.h; E830 since DPDK 24.11 and E835 since 25.11 (release notes)
+    # drivers/net/intel/ice/base/ice_devids.h; E830 is in ice_ethdev.c since 24.07, E835 since 25.11
     NicDriver(
         family="Intel 800 series",
         kernel=("ice",),
         vendor="8086",
-        devices="124c-124f,12d1-12d3,12d5,12d8,12da,12dc-12de,151d,1591-1593,1599-159b,188a-188e,1890-1894,1897-189a,"
-        "0dbd,0dcd,579c-579f",
+        devices="124c-124f,151d,1591-1593,1599-159b,188a-188e,1890-1894,1897-189a,0dbd,0dcd,579c-579f",
         pmd="ice",
         sriov=True,
         xdp=Xdp.ZERO_COPY,
         rx_queues=64,
         speed_mbps=25 * _G,
-        speeds=(("1591-1593", 100 * _G), ("12d1-12de", 200 * _G), ("124e,188d,1893,1899", 10 * _G), ("124f", _G)),
+        speeds=(("1591-1593", 100 * _G), ("124e,188d,1893,1899", 10 * _G), ("124f", _G)),
         note="the ice PMD wants its DDP package in /lib/firmware; without it the port has one queue (safe mode)",
+    ),
+    NicDriver(
+        family="Intel E830",
+        kernel=("ice",),
+        vendor="8086",
+        devices="12d1-12d3,12d5,12d8,12da,12dc-12de",
+        pmd="ice",
+        pmd_since=(24, 7),
+        sriov=True,
+        xdp=Xdp.ZERO_COPY,
+        rx_queues=64,
+        speed_mbps=200 * _G,
     ),
     NicDriver(
         family="Intel E835",
@@ -107,7 +117,7 @@ DRIVERS: Final = (
         family="Intel adaptive VF",
         kernel=("iavf", "i40evf"),
         vendor="8086",
-        devices="154c,1571,1889,37cd,37d9",
+        devices="154c,1571,1889,374d,37cd,37d9",
         pmd="iavf",
         vf=True,
         rx_queues=16,
@@ -127,14 +137,14 @@ DRIVERS: Final = (
         speeds=(("15c6-15c7,15ae,15e4-15e5", _G),),
         vf_hint="at most 63 of its 64 VFs: the PF keeps one pool for itself",
     ),
-    # E610 came to DPDK's ixgbe with 25.03 (release notes)
+    # drivers/net/ixgbe/ixgbe_ethdev.c of v24.11: the first with E610
     NicDriver(
         family="Intel E610",
         kernel=("ixgbe",),
         vendor="8086",
         devices="57ae-57b2",
         pmd="ixgbe",
-        pmd_since=(25, 3),
+        pmd_since=(24, 11),
         sriov=True,
         xdp=Xdp.ZERO_COPY,
         rx_queues=64,
@@ -194,28 +204,39 @@ DRIVERS: Final = (
         "153a-153b,155a,1559,15a0-15a3,156f-1570,15b7-15b9,15d6-15d8,15e3,15bb-15be",
         pmd="e1000_em",
         pmd_by_id=True,
-        rx_queues=1,
+        rx_queues=2,
         speed_mbps=_G,
     ),
-    # I219 from Ice Lake on came with 23.03 (em_ethdev.c, pci_id_em_map)
+    # I219 from Ice Lake on: em_ethdev.c of v25.03
     NicDriver(
         family="Intel I219 (10th generation and later)",
         kernel=("e1000e",),
         vendor="8086",
         devices="15df-15e2,0d4c-0d4f,0d53,0d55,15f4-15f5,15f9-15fc,1a1c-1a1f,550a-550f,0dc5-0dc8,57a0-57a1",
         pmd="e1000_em",
-        pmd_since=(23, 3),
+        pmd_since=(25, 3),
         pmd_by_id=True,
-        rx_queues=1,
+        rx_queues=2,
         speed_mbps=_G,
     ),
-    # drivers/net/intel/e1000/igc_ethdev.c
+    # drivers/net/intel/e1000/igc_ethdev.c; I226 since 22.07
     NicDriver(
-        family="Intel I225, I226",
+        family="Intel I225",
         kernel=("igc",),
         vendor="8086",
-        devices="0d9f,125b-125f,15f2-15f3,15f7-15f8,15fd,3100-3102,5502-5503",
+        devices="0d9f,15f2-15f3,15f7-15f8,15fd,3100-3101,5502",
         pmd="igc",
+        xdp=Xdp.ZERO_COPY,
+        rx_queues=4,
+        speed_mbps=2500,
+    ),
+    NicDriver(
+        family="Intel I226",
+        kernel=("igc",),
+        vendor="8086",
+        devices="125b-125f,3102,5503",
+        pmd="igc",
+        pmd_since=(22, 7),
         xdp=Xdp.ZERO_COPY,
         rx_queues=4,
         speed_mbps=2500,
@@ -231,11 +252,9 @@ DRIVERS: Final = (
         rx_queues=16,
         speed_mbps=100 * _G,
     ),
-    # Removed from the kernel's list of living drivers; DPDK has it to the day.
     NicDriver(family="Intel FM10000", kernel=("fm10k",), pmd="fm10k", sriov=True, speed_mbps=100 * _G),
     # drivers/vdpa/ifcvf/ifcvf_main.c: its ids are those of virtio-net with a subsystem of Intel
     NicDriver(family="Intel virtio data path", kernel=("ifcvf",), vdpa="ifcvf", speed_mbps=100 * _G),
-    # --- NVIDIA, Mellanox ---
     # drivers/common/mlx5/mlx5_common.h; doc/guides/nics/mlx5.rst: bound to mlx5_core all the time
     NicDriver(
         family="NVIDIA ConnectX-4 and later",
@@ -293,13 +312,12 @@ DRIVERS: Final = (
         devices="6340-6778",
         speed_mbps=10 * _G,
     ),
-    # --- Broadcom, QLogic, Marvell ---
     # drivers/net/bnxt/bnxt.h; VFs and link: systemd#40739
     NicDriver(
         family="Broadcom NetXtreme-C/E",
         kernel=("bnxt_en",),
         vendor="14e4",
-        devices="1614,16c8-16ca,16cc-16d2,16d4-16da,16de-16e4,16e7-16eb,16ed-16f1,1750-1752,1760-1763,1801-1805,d802,d804,"
+        devices="1614,16c8-16ca,16cc-16d2,16d4-16da,16de-16e0,16e2-16e4,16e7-16ee,16f0-16f1,1750-1752,1760-1763,1800-1805,d802,d804,"
         "d812,d814,d818",
         pmd="bnxt",
         sriov=True,
@@ -314,7 +332,7 @@ DRIVERS: Final = (
         family="Broadcom NetXtreme-C/E VF",
         kernel=("bnxt_en",),
         vendor="14e4",
-        devices="1606-1609,16c1,16cb,16d3,16dc,16e5-16e6,16ec,1800,1806-1809,1819,d800,d82e",
+        devices="1606-1609,16c1,16cb,16d3,16dc,16e1,16e5,1806-1809,1819,d800,d82e",
         pmd="bnxt",
         vf=True,
         xdp=Xdp.NATIVE,
@@ -334,12 +352,21 @@ DRIVERS: Final = (
         family="QLogic FastLinQ",
         kernel=("qede", "qed"),
         vendor="1077",
-        devices="1629,1634,1636,1644,1654,1656,1664,1666,8070-8074,8090",
+        devices="1629,1634,1644,1654,1656,8070-8073",
         pmd="qede",
         sriov=True,
         xdp=Xdp.NATIVE,
         rx_queues=32,
         speed_mbps=25 * _G,
+    ),
+    NicDriver(
+        family="QLogic FastLinQ VF",
+        kernel=("qede",),
+        vendor="1077",
+        devices="1630,1664,8090",
+        pmd="qede",
+        vf=True,
+        xdp=Xdp.NATIVE,
     ),
     NicDriver(family="QLogic cLOM and QLE8xxx", kernel=("qlcnic", "netxen_nic"), speed_mbps=10 * _G),
     NicDriver(
@@ -357,7 +384,7 @@ DRIVERS: Final = (
         family="Marvell OCTEON 9, 10 VF",
         kernel=("rvu_nicvf", "octeontx2-nicvf"),
         vendor="177d",
-        devices="a064,a0f8",
+        devices="a064",
         pmd="cnxk",
         pmd_since=(21, 8),
         vf=True,
@@ -386,7 +413,6 @@ DRIVERS: Final = (
     ),
     # drivers/vdpa/octeon_ep (Linux 6.12)
     NicDriver(family="Marvell OCTEON DPU", kernel=("octep_vdpa",), vdpa="octep_vdpa", speed_mbps=100 * _G),
-    # --- Others of the data centre ---
     NicDriver(
         family="Chelsio T4, T5, T6",
         kernel=("cxgb4",),
@@ -404,7 +430,7 @@ DRIVERS: Final = (
         family="Cisco VIC",
         kernel=("enic",),
         vendor="1137",
-        devices="0043-0044,0071,02b7",
+        devices="0043,02b7",
         pmd="enic",
         rx_queues=8,
         speed_mbps=10 * _G,
@@ -423,18 +449,28 @@ DRIVERS: Final = (
         family="AMD Solarflare",
         kernel=("sfc", "sfc_ef100"),
         vendor="1924",
+        devices="0903,0923,0a03,0b03,0c03,2c03",
         pmd="sfc_efx",
         sriov=True,
         xdp=Xdp.NATIVE,
         speed_mbps=10 * _G,
     ),
     NicDriver(
+        family="AMD Solarflare VF",
+        kernel=("sfc",),
+        vendor="1924",
+        devices="1903,1923,1a03,1b03,1c03,3c03",
+        pmd="sfc_efx",
+        vf=True,
+        xdp=Xdp.NATIVE,
+    ),
+    NicDriver(family="Solarflare SFN4000", kernel=("sfc-falcon", "sfc_falcon"), speed_mbps=10 * _G),
+    NicDriver(
         family="AMD Alveo (EF100)",
         kernel=("sfc", "sfc_ef100"),
         vendor="10ee",
         devices="0100",
         pmd="sfc_efx",
-        pmd_since=(20, 11),
         sriov=True,
         speed_mbps=100 * _G,
     ),
@@ -461,12 +497,13 @@ DRIVERS: Final = (
         family="Huawei 1822",
         kernel=("hinic",),
         vendor="19e5",
-        devices="0200-0211,0222,1822,375e,379e",
+        devices="0200,0205-0206,0210,1822",
         pmd="hinic",
         sriov=True,
         rx_queues=64,
         speed_mbps=25 * _G,
     ),
+    NicDriver(family="Huawei 1822 VF", kernel=("hinic",), vendor="19e5", devices="375e,379e", pmd="hinic", vf=True),
     NicDriver(
         family="Huawei 1823", kernel=("hinic3",), pmd="hinic3", pmd_since=(25, 11), sriov=True, speed_mbps=25 * _G
     ),
@@ -512,14 +549,13 @@ DRIVERS: Final = (
         family="Marvell AQtion (Aquantia)",
         kernel=("atlantic",),
         vendor="1d6a",
-        devices="0001,00b1,07b1,08b1,09b1,11b1-12b1,80b1,87b1-89b1,91b1-92b1,d100,d107-d109",
+        devices="0001,00b1,07b1,08b1,09b1,11b1,12b1,51b1,52b1,80b1,87b1,88b1,89b1,91b1,92b1,d100,d107-d109",
         pmd="atlantic",
         pmd_by_id=True,
         xdp=Xdp.NATIVE,
         rx_queues=8,
         speed_mbps=10 * _G,
     ),
-    # --- Realtek ---
     # release_24_11.rst adds net_r8169 for 8125 and 8126; v25.07 r8169_ethdev.c adds 8168 and 8127
     NicDriver(
         family="Realtek 2.5 and 5 Gigabit",
@@ -546,7 +582,6 @@ DRIVERS: Final = (
         speeds=(("8127,0e10", 10 * _G),),
     ),
     NicDriver(family="Realtek", kernel=("r8169", "8139too", "8139cp", "r8101"), vendor="10ec", speed_mbps=_G),
-    # --- Virtual machines and clouds ---
     # How many queues a virtio device has is the hypervisor's choice; most give one.
     NicDriver(
         family="virtio network device",
@@ -602,7 +637,6 @@ DRIVERS: Final = (
         rx_queues=64,
         speed_mbps=100 * _G,
     ),
-    # --- Kernel drivers that no PMD answers to ---
     NicDriver(family="Qualcomm Atheros", kernel=("alx", "atl1c", "atl1e", "atl1"), speed_mbps=_G),
     NicDriver(family="Marvell Yukon", kernel=("sky2", "skge"), speed_mbps=_G),
     NicDriver(family="NVIDIA nForce", kernel=("forcedeth",), speed_mbps=_G),
@@ -622,7 +656,7 @@ CLASS_OTHER: Final = "0280"  # wifi cards, mostly
 
 
 def driver_of(nic: Nic) -> NicDriver | None:
-    """The row of the table for a card: by its PCI id, else by the kernel driver that is bound; None where neither is in it."""
+    """The row of the table for a card: by its PCI id, else by the bound kernel driver; None where neither is in it."""
     rows = _by_vendor().get(nic.vendor.lower(), ())
     for row in rows:
         if has_device(row.devices, nic.device):
