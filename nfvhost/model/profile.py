@@ -91,6 +91,7 @@ class PmdPool:
 
     cores: int | None = None  # in all; None: sized from the ports' line rate
     one_thread_per_core: bool = False  # leave the sibling thread idle
+    every_node: bool = False  # at least one on every node that has CPUs, for vhost-user guests there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
