@@ -260,7 +260,7 @@ def _others(number: int, last: object) -> str:
 def _ovs_line(host: Host) -> RenderableType:
     ovs = host.ovs
     if ovs is None:
-        return _hanging("OVS", "not installed", width=4)
+        return _hanging("OVS", "none found", width=4)
     parts = [
         ovs.version,
         f"with DPDK {ovs.dpdk_version}" if ovs.dpdk_version else "without DPDK",

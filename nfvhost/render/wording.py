@@ -88,7 +88,7 @@ def shape(host: Host) -> str:
         counted(len(cores(host)), "core"),
         counted(len(host.online), "CPU"),
         counted(len(host.nodes), "NUMA node") if host.nodes else "",
-        memory_size(host.memory_kib),
+        "" if host.memory_kib is None else memory_size(host.memory_kib),
     ]
     return " · ".join(filter(None, parts))
 
@@ -119,7 +119,7 @@ def core_count(host: Host, cpus: CpuSet) -> int:
 
 
 def summary(host: Host, plan: Plan) -> str:
-    """The plan in a line: `Guests get 4 cores and 24.0 GiB; OVS-DPDK gets 1 core for 2 ports; the host keeps 1 core.`"""
+    """The plan in a sentence: guests get 4 cores and 24.0 GiB, OVS-DPDK gets 1 core, the host keeps 1 core."""
     guest_kib = sum(node.guest_mib for node in plan.memory.nodes) * 1024
     ports = 0 if plan.ovs is None else sum(port.type == "dpdk" for bridge in plan.ovs.bridges for port in bridge.ports)
 
