@@ -77,6 +77,7 @@ class NicPlan:
     vfs: int | None  # VFs to make; None: not touched
     vf_driver: str | None
     vdpa_devices: int | None
+    wish: int | None = None  # the entry of the profile's `nics` that decided; None: no entry did
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
