@@ -27,11 +27,12 @@ class RefusedError(DaemonError):
     """A daemon that answers with an error."""
 
 
-def call(path: str, method: str, params: list[Any], *, timeout_s: float) -> Any:  # noqa: ANN401 - JSON, for access/
+def call(path: str, method: str, params: list[Any], *, timeout_s: float) -> Any:  # noqa: ANN401 - JSON
     """What the daemon that listens on the socket `path` replies; params and result are JSON.
 
     OSError where it does not listen, hangs up or is silent for `timeout_s` (TimeoutError); RefusedError with its
-    own words where it does not want to. The library's own blocking calls have no deadline: a stopped daemon would hang us.
+    own words where it does not want to. The library's own blocking calls have no deadline, so that a stopped daemon
+    would hang us.
     """
     deadline = now_s() + timeout_s
     stream = _connect(path, timeout_s=timeout_s)

@@ -10,9 +10,10 @@ from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from nfvhost.access.ovs_rows import Place
+from nfvhost.drivers import driver_of
 from nfvhost.errors import Problem
 from nfvhost.model.cpuset import CpuSet
-from nfvhost.model.host import Host
+from nfvhost.model.host import Host, Nic
 from nfvhost.model.ovs_keys import INTERFACE_OPTIONS, option_known, release
 from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import OvsPort, Plan
@@ -22,8 +23,6 @@ from nfvhost.resources.ovs_dpdk.target import planned_ports
 
 # Kernel drivers through which DPDK drives a device from user space (DPDK Linux guide, linux_drivers).
 _USERSPACE_DRIVERS: Final = frozenset({"vfio-pci", "uio_pci_generic", "igb_uio"})
-# Drivers that share the device with DPDK and must stay.
-_BIFURCATED: Final = frozenset({"mlx4_core", "mlx5_core", "mana"})
 # sockaddr_un.sun_path with its NUL (unix(7)).
 _SOCKET_PATH_BYTES: Final = 107
 # lib/netdev-dpdk.c: NETDEV_DPDK_MAX_PKT_LEN 9728 less the Ethernet header, CRC and two VLAN tags.
@@ -220,16 +219,17 @@ def _device_problems(one: _Port, taken: dict[str, str], switch: Switch, host: Ho
     if device in taken:
         yield Problem(what=f"{device} is in use by {taken[device]}", where=where, hint="one device serves one port")
     taken.setdefault(device, one.where)
+    if device.startswith(_OVER_NETDEV):
+        iface = dict(part.partition("=")[::2] for part in devargs.split(",")[1:]).get("iface")
+        if iface:
+            yield from _netdev_problems(iface, where, switch, host)
+        else:
+            yield Problem(what=f"{device} needs a kernel interface", where=where, hint=f"{device},iface=…")
+        return
     try:
         pci = PciAddress.parse(device)
     except ValueError:
-        if device.startswith(_OVER_NETDEV):
-            arguments = dict(part.partition("=")[::2] for part in devargs.split(",")[1:])
-            if not arguments.get("iface"):
-                yield Problem(what=f"{device} needs a kernel interface", where=where, hint=f"{device},iface=…")
-            else:
-                yield from _netdev_problems(arguments["iface"], where, switch, host)
-        return
+        return  # another virtual device, or class=eth,mac=…: what it needs is its own driver's to say
     nic = host.nic(pci)
     if nic is None:
         yield Problem(
@@ -241,11 +241,24 @@ def _device_problems(one: _Port, taken: dict[str, str], switch: Switch, host: Ho
             where=where,
             hint="choose another NIC, or move the address first",
         )
-    elif nic.driver not in _USERSPACE_DRIVERS and nic.driver not in _BIFURCATED:
+    else:
+        yield from _binding_problems(nic, where)
+
+
+def _binding_problems(nic: Nic, where: str) -> Iterator[Problem]:
+    row = driver_of(nic)
+    bifurcated = row is not None and row.bifurcated
+    if bifurcated and nic.driver in _USERSPACE_DRIVERS:
         yield Problem(
-            what=f"{pci} is bound to {nic.driver or 'no driver'}, and DPDK cannot drive it there",
+            what=f"{nic.pci} is bound to {nic.driver}, and DPDK drives it by way of its kernel driver alone",
             where=where,
-            hint=f"bind it first: driverctl set-override {pci} vfio-pci",
+            hint=f"give it back: driverctl unset-override {nic.pci}",
+        )
+    elif not bifurcated and nic.driver not in _USERSPACE_DRIVERS:
+        yield Problem(
+            what=f"{nic.pci} is bound to {nic.driver or 'no driver'}, and DPDK cannot drive it there",
+            where=where,
+            hint=f"bind it first: driverctl set-override {nic.pci} vfio-pci",
         )
 
 
