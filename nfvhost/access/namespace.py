@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import fcntl
 import os
 import socket
@@ -19,6 +18,7 @@ T = TypeVar("T")
 # include/uapi/linux/sched.h
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWNET: Final = 0x40000000
+_ETH_P_ALL: Final = 0x0003  # include/uapi/linux/if_ether.h
 # include/uapi/linux/sockios.h, ethtool.h
 _SIOCETHTOOL: Final = 0x8946
 _ETHTOOL_STXCSUM: Final = 0x17
@@ -37,13 +37,7 @@ def call_inside(netns: str, call: Callable[[], T], *, own_mounts: bool = False) 
 
     def enter_and_call() -> None:
         try:
-            descriptor = os.open(f"{DIRECTORY}/{netns}", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                _libc("setns", descriptor, _CLONE_NEWNET)
-            finally:
-                os.close(descriptor)
-            if own_mounts:
-                _libc("unshare", _CLONE_NEWNS)
+            _enter(netns, own_mounts=own_mounts)
             answer.append(call())
         except BaseException as error:  # noqa: BLE001 - carried to the caller's thread, where it is raised
             failure.append(error)
@@ -56,12 +50,6 @@ def call_inside(netns: str, call: Callable[[], T], *, own_mounts: bool = False) 
         # An interrupt must not leave the call at work behind the caller's back.
         thread.join()
     if failure:
-        if isinstance(failure[0], OSError) and failure[0].errno in {errno.ENOENT, errno.EPERM, errno.EINVAL}:
-            raise PreconditionError(
-                f"the network namespace cannot be entered: {failure[0].strerror}",
-                where=f"{DIRECTORY}/{netns}",
-                hint="run as root; `ip netns list` shows the namespaces",
-            ) from failure[0]
         raise failure[0]
     return answer[0]
 
@@ -73,8 +61,14 @@ def packet_socket(netns: str, netdev: str) -> socket.socket:
     """
 
     def opened() -> socket.socket:
-        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
-        made.bind((netdev, 0))
+        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+        try:
+            made.bind((netdev, 0))
+        except OSError as error:
+            made.close()
+            raise PreconditionError(
+                f"no frames can be had from {netdev}: {error.strerror}", where=f"{DIRECTORY}/{netns}"
+            ) from error
         return made
 
     return call_inside(netns, opened)
@@ -93,6 +87,24 @@ def disable_transmit_checksum(netns: str, netdev: str) -> None:
             fcntl.ioctl(control, _SIOCETHTOOL, request)
 
     call_inside(netns, switched)
+
+
+def _enter(netns: str, *, own_mounts: bool) -> None:
+    """Nothing; the calling thread is in the namespace from here on."""
+    try:
+        descriptor = os.open(f"{DIRECTORY}/{netns}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _libc("setns", descriptor, _CLONE_NEWNET)
+        finally:
+            os.close(descriptor)
+        if own_mounts:
+            _libc("unshare", _CLONE_NEWNS)
+    except OSError as error:
+        raise PreconditionError(
+            f"the network namespace cannot be entered: {error.strerror}",
+            where=f"{DIRECTORY}/{netns}",
+            hint="run as root; `ip netns list` shows the namespaces",
+        ) from error
 
 
 def _libc(function: str, *arguments: int) -> None:

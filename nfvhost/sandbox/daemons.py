@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
+from nfvhost.access.clock import wait_for
 from nfvhost.access.command import check, find, run
 from nfvhost.access.namespace import call_inside
 from nfvhost.access.process import Process, read_process
@@ -15,6 +16,7 @@ from nfvhost.sandbox.record import Record
 from nfvhost.sandbox.wires import processes_in
 
 _TIMEOUT_S: Final = 30.0
+_LAST_ERRORS: Final = 3
 _SCHEMAS: Final = ("/usr/share/openvswitch/vswitch.ovsschema", "/usr/local/share/openvswitch/vswitch.ovsschema")
 # Debian and Ubuntu keep the DPDK build beside the plain one and choose by update-alternatives.
 _SWITCHES: Final = ("ovs-vswitchd", "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk")
@@ -73,12 +75,11 @@ def start_database(record: Record, programs: Programs) -> Process:
     ]
     call_inside(record.netns, lambda: check(argv, timeout_s=_TIMEOUT_S, env=_environment(directory)))
     schema_version = check(["ovsdb-tool", "schema-version", programs.schema], timeout_s=_TIMEOUT_S).stdout.strip()
-    # As ovs-ctl does: the switch itself does not say its release in the database.
+    # As ovs-ctl does.
     check(
         [
             *("ovs-vsctl", f"--db=unix:{directory}/db.sock", "--no-wait", "init"),
             *("--", "set", "Open_vSwitch", ".", f"db_version={schema_version}"),
-            f"ovs_version={programs.switch_version}",
             # DPDK takes its memory from the kernel's pool by memfd, past any limit of a mount (OVS runs it with
             # --in-memory): only its own limit holds it to the pages that were added for it.
             f"other_config:dpdk-socket-limit={_per_node(record)}",
@@ -89,7 +90,7 @@ def start_database(record: Record, programs: Programs) -> Process:
 
 
 def start_switch(record: Record, programs: Programs) -> Process:
-    """A running ovs-vswitchd; DPDK starts in it once the database says dpdk-init.
+    """A running ovs-vswitchd that has done all that the database says; DPDK starts in it once that has dpdk-init.
 
     It sees no PCI function, so that nothing that a plan says can reach a real NIC. Its mounts end with the process.
     """
@@ -105,7 +106,22 @@ def start_switch(record: Record, programs: Programs) -> Process:
         check(argv, timeout_s=_TIMEOUT_S, env=_environment(directory))
 
     call_inside(record.netns, started, own_mounts=True)
-    return _started(record, programs.switch, "ovs-vswitchd")
+    process = _started(record, programs.switch, "ovs-vswitchd")
+    # As ovs-ctl does: the switch itself does not say its release. ovs-vsctl waits for it to have read the database,
+    # in short turns, since DPDK ends the process where the database asks for what cannot be.
+    release = ["set", "Open_vSwitch", ".", f"ovs_version={programs.switch_version}"]
+    turn = ["ovs-vsctl", f"--db=unix:{directory}/db.sock", "--timeout=2", *release]
+
+    def settled() -> str | None:
+        if run(turn, timeout_s=_TIMEOUT_S).code == 0:
+            return "ready"
+        return None if read_process(process.pid) == process else "ended"
+
+    outcome = wait_for(settled, timeout_s=_TIMEOUT_S)
+    if outcome != "ready":
+        what = "ended while it read the database" if outcome else f"has not read the database after {_TIMEOUT_S:g} s"
+        raise PreconditionError(f"{what}{last_complaint(record, 'ovs-vswitchd')}", where=programs.switch)
+    return process
 
 
 def daemons(record: Record) -> tuple[Process, ...]:
@@ -129,10 +145,20 @@ def daemons(record: Record) -> tuple[Process, ...]:
     return tuple(found.values())
 
 
+def last_complaint(record: Record, program: str) -> str:
+    """The last errors in the daemon's log, to be put behind a sentence; empty where it wrote none."""
+    lines = (DirectoryRoot("/").read_text(f"{record.run_dir}/{program}.log") or "").splitlines()
+    errors = dict.fromkeys(line.split("|", 4)[4] for line in lines if "|ERR|" in line or "|EMER|" in line)
+    return "".join(f"\n  | {error}" for error in list(errors)[-_LAST_ERRORS:])
+
+
 def _per_node(record: Record) -> str:
     """MiB for each node from 0 on, as DPDK's --socket-limit wants it; 0 would be no limit, so 1 stands for none."""
     nodes = {one.node or 0 for one in record.reservations}
-    return '"' + ",".join(str(record.memory_mib if node in nodes else 1) for node in range(max(nodes) + 1)) + '"'
+    # A longer list than DPDK has nodes for is an error to it (config/meson.build and config/arm/meson.build).
+    most = 32 if os.uname().machine == "x86_64" else 4
+    limits = [str(record.memory_mib if node in nodes else 1) for node in range(min(most, max(nodes) + 1))]
+    return '"' + ",".join(limits) + '"'
 
 
 def _daemon_options(directory: str, program: str) -> tuple[str, ...]:
@@ -179,9 +205,7 @@ def _started(record: Record, executable: str, program: str) -> Process:
     pid = DirectoryRoot("/").read_int(f"{record.run_dir}/{program}.pid")
     process = None if pid is None else read_process(pid)
     if process is None:
-        log = f"{record.run_dir}/{program}.log"
-        lines = (DirectoryRoot("/").read_text(log) or "").splitlines()[-5:]
-        raise PreconditionError("\n  | ".join(["ended right after its start", *lines]), where=executable)
+        raise PreconditionError(f"ended right after its start{last_complaint(record, program)}", where=executable)
     return process
 
 

@@ -13,7 +13,7 @@ from nfvhost.access.process import Process, end
 from nfvhost.access.unixctl import DaemonError, ask
 from nfvhost.errors import PreconditionError
 from nfvhost.model.units import PageSize
-from nfvhost.sandbox.daemons import Programs, daemons, find_programs, start_database, start_switch
+from nfvhost.sandbox.daemons import Programs, daemons, find_programs, last_complaint, start_database, start_switch
 from nfvhost.sandbox.record import (
     BASE,
     Record,
@@ -67,7 +67,7 @@ def up(*, name: str = "default", memory_mib: int | None = None, run_dir: str | N
     What a killed run left under this name goes first. PreconditionError where something that it needs is missing;
     nothing is left behind then.
     """
-    record = new_record(name, run_dir=run_dir, memory_mib=memory_mib or DEFAULT_MEMORY_MIB)
+    record = new_record(name, run_dir=run_dir, memory_mib=DEFAULT_MEMORY_MIB if memory_mib is None else memory_mib)
     _demand_root()
     programs = find_programs()
     with only_run():
@@ -97,7 +97,10 @@ def down(name: str = "default") -> bool:
 
 
 def restart_switch(name: str = "default") -> Sandbox:
-    """The sandbox with a new ovs-vswitchd on the database as it is: DPDK reads some settings at its start only."""
+    """The sandbox with a new ovs-vswitchd on the database as it is: DPDK reads some settings at its start only.
+
+    PreconditionError with the switch's last words where it does not come up on what the database says.
+    """
     _demand_root()
     programs = find_programs()
     with only_run():
@@ -122,6 +125,7 @@ def status(name: str | None = None) -> tuple[Status, ...]:
     for one in names() if name is None else (name,):
         record = read_record(one)
         if record is not None:
+            _demand_root()
             missing = _missing(record)
             found.append(Status(name=one, sandbox=None if missing else _sandbox(record, made=False), missing=missing))
     return tuple(found)
@@ -179,25 +183,35 @@ def _remove(record: Record) -> None:
             end(process)
         remove_namespaces(record.netns, record.peer_netns)
         for reservation in record.reservations:
-            pool = read_pool(reservation.node, PageSize.MIB_2)
-            if pool is None:
-                continue
-            granted = reservation.granted
-            if granted is None:
-                granted = min(max(0, pool.total - reservation.before), reservation.wanted)
-            # Once given back, never again: a run that is killed here must not take another's pages.
-            target = max(0, pool.total - granted)
-            left = resize_pool(reservation.node, PageSize.MIB_2, pages=target).total - target
-            record = write_record(with_reservation(record, replace(reservation, granted=0)))
-            if left > 0:
-                held.append(f"node {reservation.node}: {left} of {granted} pages")
+            record, left = _give_back(record, reservation)
+            if left:
+                held.append(f"node {reservation.node}: {left}")
     remove_record(record)
     if held:
         raise PreconditionError(
-            f"another process still uses hugepages that were added for this sandbox ({', '.join(held)})",
+            f"another process still uses hugepages that were added for this sandbox: {', '.join(held)}",
             where=f"sandbox {record.name}",
             hint="the kernel takes them back when that process ends; all the rest is removed",
         )
+
+
+def _give_back(record: Record, reservation: Reservation) -> tuple[Record, int]:
+    """The record without this reservation, and how many of its pages are still in use elsewhere.
+
+    A run that is killed in between gives back the rest at the next try, and no page twice.
+    """
+    pool = read_pool(reservation.node, PageSize.MIB_2)
+    if pool is None:
+        return record, 0
+    granted = reservation.granted
+    if granted is None:
+        granted = min(max(0, pool.total - reservation.before), reservation.wanted)
+    target = reservation.giving_back_to
+    if target is None:
+        target = max(0, pool.total - granted)
+        record = write_record(with_reservation(record, replace(reservation, granted=granted, giving_back_to=target)))
+    left = max(0, resize_pool(reservation.node, PageSize.MIB_2, pages=target).total - target) if granted else 0
+    return write_record(with_reservation(record, replace(reservation, granted=0, giving_back_to=target))), left
 
 
 def _missing(record: Record) -> tuple[str, ...]:
@@ -208,7 +222,7 @@ def _missing(record: Record) -> tuple[str, ...]:
     missing += [f"no namespace {name}" for name in (record.netns, *record.peer_netns) if not namespace_exists(name)]
     running = {(process.pid, process.start_ticks) for process in daemons(record)}
     missing += [
-        f"{one.program} (pid {one.pid}) has ended"
+        f"{one.program} (pid {one.pid}) has ended{last_complaint(record, one.program)}"
         for one in record.daemons
         if (one.pid, one.start_ticks) not in running
     ]

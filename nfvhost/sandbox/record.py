@@ -17,6 +17,7 @@ import cattrs
 from nfvhost.access.clock import wait_for
 from nfvhost.access.root import DirectoryRoot
 from nfvhost.errors import PreconditionError, UsageError
+from nfvhost.model.units import PageSize
 
 BASE: Final = "/run/nfvhost/sandbox"
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
@@ -34,6 +35,7 @@ class Reservation:
     before: int
     wanted: int
     granted: int | None = None  # None: the run that asked for them ended before it could read back
+    giving_back_to: int | None = None  # the pool without them, once giving back has begun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,13 +81,15 @@ def boot_id() -> str:
 
 
 def new_record(name: str, *, run_dir: str | None, memory_mib: int) -> Record:
-    """A record of nothing made yet; UsageError for a name or a directory that cannot serve."""
+    """A record of nothing made yet; UsageError for what cannot serve."""
     # "x-a" would meet the peer namespace of "x".
     if not _NAME.fullmatch(name) or name.endswith(("-a", "-b")):
         raise UsageError(
             f"{name!r} cannot be the name of a sandbox",
             hint="at most 32 of a-z, 0-9 and -, not ending in -a or -b",
         )
+    if memory_mib < PageSize.MIB_2.mib or memory_mib % PageSize.MIB_2.mib:
+        raise UsageError(f"{memory_mib} MiB are not whole pages of {PageSize.MIB_2}", where="--memory-mib")
     directory = os.path.abspath(run_dir or f"{BASE}/{name}")
     if len(os.fsencode(f"{directory}/vswitchd.ctl")) > _SOCKET_PATH_BYTES:
         raise UsageError("the path is too long for the sockets in it", where=directory, hint="a shorter --run-dir")

@@ -45,7 +45,7 @@ def make_wires(netns: str, peers: tuple[str, str]) -> None:
     for name in (netns, *peers):
         check(["ip", "netns", "add", name], timeout_s=_TIMEOUT_S)
         check(["ip", "-n", name, "link", "set", "lo", "up"], timeout_s=_TIMEOUT_S)
-    for wire, peer in zip(WIRES, peers, strict=True):
+    for wire, peer, other in zip(WIRES, peers, reversed(WIRES), strict=True):
         _ip(
             netns,
             f"link add {wire.port} type veth peer name {wire.netdev} netns {peer} address {wire.mac}",
@@ -59,6 +59,9 @@ def make_wires(netns: str, peers: tuple[str, str]) -> None:
             f"link set {wire.netdev} up",
             f"address add {wire.ipv4}/24 dev {wire.netdev}",
             *_with_ipv6(f"address add {wire.ipv6}/64 dev {wire.netdev} nodad"),
+            # The peers know each other: what crosses the switch is what someone sends, hardly more.
+            f"neighbour add {other.ipv4} lladdr {other.mac} dev {wire.netdev} nud permanent",
+            *_with_ipv6(f"neighbour add {other.ipv6} lladdr {other.mac} dev {wire.netdev} nud permanent"),
         )
         # af_packet and af_xdp hand frames on as they are: a checksum left to the NIC would stay wrong.
         disable_transmit_checksum(peer, wire.netdev)

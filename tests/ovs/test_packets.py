@@ -8,6 +8,7 @@ import pytest
 from nfvhost import sandbox
 from nfvhost.access.process import read_threads
 from nfvhost.model.cpuset import CpuSet
+from nfvhost.sandbox import ProbeResult
 
 if TYPE_CHECKING:
     from tests.ovs.conftest import NewSwitch, Switch
@@ -19,6 +20,17 @@ def pmd_threads(switch: Switch) -> dict[str, CpuSet]:
     """Where each poll-mode thread may run, by its name without OVS's serial number."""
     threads = read_threads(switch.sandbox.switch_pid)
     return {one.name.partition("/")[0]: one.cpus for one in threads if one.name.startswith("pmd-")}
+
+
+def assert_counted(result: ProbeResult, ports: dict[str, int], cpu: int) -> None:
+    """The switch's own counters agree; the wires' kernels may have said a word of their own (MLD reports, RFC 3810)."""
+    counted = {one.port: one for one in result.ports}
+    for name, count in ports.items():
+        assert count <= counted[name].received <= count + 8, name
+        assert count <= counted[name].sent <= count + 8, name
+    (pmd,) = result.pmds
+    assert pmd.cpu == cpu
+    assert sum(ports.values()) <= pmd.received <= sum(ports.values()) + 8 * len(ports)
 
 
 @pytest.mark.parametrize(
@@ -45,9 +57,7 @@ def test_each_packet_crosses_once_and_whole_by_the_poll_mode_thread(
 
     assert (result.sent, result.arrived, result.answered) == (COUNT, COUNT, COUNT)
     assert (result.damaged, result.repeated) == (0, 0)
-    counted = {one.port: (one.received, one.sent) for one in result.ports if one.port in names}
-    assert counted == dict.fromkeys(names, (COUNT, COUNT))
-    assert [(one.cpu, one.received) for one in result.pmds] == [(pmd_cpu, 2 * COUNT)]
+    assert_counted(result, dict.fromkeys(names, COUNT), pmd_cpu)
     assert pmd_threads(switch) == {f"pmd-c{pmd_cpu:02d}": CpuSet([pmd_cpu])}
     assert result.passed
 
@@ -75,9 +85,7 @@ def test_packets_cross_by_vhost_user_and_a_virtio_user_peer(new_switch: NewSwitc
     result = sandbox.probe(switch.sandbox, count=COUNT)
 
     assert (result.sent, result.arrived, result.answered) == (COUNT, COUNT, COUNT)
-    counted = {one.port: (one.received, one.sent) for one in result.ports if not one.port.startswith(("br", "ovs"))}
-    assert counted == dict.fromkeys(("dpdk0", "dpdk1", "vhost0", "vhost1"), (COUNT, COUNT))
-    assert [(one.cpu, one.received) for one in result.pmds] == [(pmd_cpu, 4 * COUNT)]
+    assert_counted(result, dict.fromkeys(("dpdk0", "dpdk1", "vhost0", "vhost1"), COUNT), pmd_cpu)
     assert result.passed
 
 

@@ -15,7 +15,7 @@ import pytest
 from nfvhost import sandbox
 from nfvhost.access.clock import sleep, wait_for
 from nfvhost.access.command import check
-from nfvhost.access.namespace import call_inside
+from nfvhost.access.namespace import call_inside, packet_socket
 from nfvhost.access.process import read_process
 from nfvhost.errors import PreconditionError, UsageError
 from nfvhost.sandbox.daemons import find_programs
@@ -101,7 +101,7 @@ def test_a_daemon_that_was_killed_is_named_and_up_heals(program: str) -> None:
     second = up()
 
     assert status.sandbox is None
-    assert status.missing[0] == f"{program} (pid {pid}) has ended"
+    assert status.missing[0].startswith(f"{program} (pid {pid}) has ended")
     assert second.made
     assert sandbox.status(NAME)[0].missing == ()
 
@@ -151,6 +151,37 @@ def test_a_start_that_is_interrupted_leaves_all_or_nothing(delay_ms: int, pages:
     else:
         assert traces() == []
         assert pages() == before
+
+
+@pytest.mark.parametrize("delay_ms", [0, 5, 10, 20, 30, 45, 60, 80])
+def test_an_end_that_is_killed_at_any_moment_is_finished_by_the_next(delay_ms: int, pages: Pages) -> None:
+    before = pages()
+    up()
+    code = f"from nfvhost import sandbox; print(flush=True); sandbox.down({NAME!r})"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as ending:
+        assert ending.stdout is not None
+        ending.stdout.readline()
+        sleep(delay_ms / 1000)
+        ending.kill()
+
+    sandbox.down(NAME)
+
+    assert traces() == []
+    assert pages() == before
+
+
+def test_a_switch_that_gave_up_is_quoted(new_switch: NewSwitch) -> None:
+    switch = new_switch().sandbox
+    # More than the machine has: DPDK ends the process. The command waits for an answer that does not come.
+    words = ("set", "Open_vSwitch", ".", "other_config:dpdk-init=true", "other_config:dpdk-socket-mem=99999999")
+    check(["ovs-vsctl", f"--db={switch.ovsdb}", "--no-wait", *words], timeout_s=20)
+    assert wait_for(lambda: read_process(switch.switch_pid) is None, timeout_s=20)
+
+    (status,) = sandbox.status(switch.name)
+
+    assert status.sandbox is None
+    assert "has ended\n" in status.missing[0]
+    assert "EAL: Not enough memory available on socket 0!" in status.missing[0]
 
 
 def test_files_without_a_record_are_swept_away_by_up() -> None:
@@ -300,6 +331,17 @@ def test_a_restarted_switch_reads_the_database_again(new_switch: NewSwitch, pmd_
     assert switch.vsctl("get", "Open_vSwitch", ".", "dpdk_initialized") == "true"
 
 
+def test_a_restart_on_settings_that_dpdk_refuses_gives_its_reason(new_switch: NewSwitch) -> None:
+    switch = new_switch()
+    switch.vsctl("set", "Open_vSwitch", ".", "other_config:dpdk-lcore-mask=0x8000000000000000")
+    words = ("set", "Open_vSwitch", ".", "other_config:dpdk-init=true")
+    check(["ovs-vsctl", f"--db={switch.sandbox.ovsdb}", "--no-wait", *words], timeout_s=20)
+    assert wait_for(lambda: read_process(switch.sandbox.switch_pid) is None, timeout_s=20)
+
+    with pytest.raises(PreconditionError, match=r"(?s)EAL: .*Cannot init EAL \(Invalid argument\)"):
+        sandbox.restart_switch(switch.sandbox.name)
+
+
 def test_the_switch_sees_no_pci_function_and_stays_within_its_memory(new_switch: NewSwitch, pmd_cpu: int) -> None:
     switch = new_switch(memory_mib=64)
     switch.vsctl("set", "Open_vSwitch", ".", "other_config:dpdk-init=true", f"other_config:pmd-cpu-mask={1 << pmd_cpu}")
@@ -343,3 +385,16 @@ def test_a_name_that_cannot_serve_is_refused(name: str) -> None:
         sandbox.up(name=name)
     with contextlib.suppress(UsageError):
         assert not sandbox.down(name)
+
+
+@pytest.mark.parametrize("memory_mib", [-2, 0, 1, 33])
+def test_memory_that_is_not_whole_pages_is_refused(memory_mib: int) -> None:
+    with pytest.raises(UsageError, match="are not whole pages of 2M"):
+        sandbox.up(name=NAME, memory_mib=memory_mib)
+
+
+def test_a_namespace_or_a_netdev_that_is_not_there_is_named(new_switch: NewSwitch) -> None:
+    with pytest.raises(PreconditionError, match="/run/netns/nowhere: the network namespace cannot be entered"):
+        call_inside("nowhere", lambda: None)
+    with pytest.raises(PreconditionError, match="no frames can be had from eth9: No such device"):
+        packet_socket(new_switch("n").sandbox.netns, "eth9")
