@@ -1,0 +1,46 @@
+"""Numbers that no machine or protocol can take, found before a planner or OVS does."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from nfvhost.model.plan import GuestPlan, OvsPort, TunnelPlan
+from nfvhost.model.profile import GuestPortWish, GuestWish, NicWish, OvsWish, TunnelWish, VhostPort, VirtualPort
+
+# Class and field -> lowest and highest; a number that is not here is from 0 to what 31 bits hold.
+Ranges = dict[tuple[type, str], tuple[int, int]]
+
+# RFC 791: 68 is the smallest MTU of IPv4; 65535 the longest IP packet.
+_MTU: Final = (68, 65535)
+# IEEE 802.1Q: 0 and 4095 are reserved.
+_VLAN: Final = (1, 4094)
+# OVS lib/netdev-dpdk.c, NIC_PORT_MAX_RXQ / dpdk rings: a power of two up to 4096; OVS rounds nothing.
+_DESCRIPTORS: Final = (1, 4096)
+# RTE_MAX_QUEUES_PER_PORT of DPDK is 1024.
+_QUEUES: Final = (1, 1024)
+
+V1: Final[Ranges] = {
+    (NicWish, "mtu"): _MTU,
+    (NicWish, "vlan"): _VLAN,
+    (NicWish, "rx_queues"): _QUEUES,
+    (VirtualPort, "mtu"): _MTU,
+    (VirtualPort, "rx_queues"): _QUEUES,
+    (VhostPort, "mtu"): _MTU,
+    (VhostPort, "vlan"): _VLAN,
+    (VhostPort, "rx_queues"): _QUEUES,
+    (OvsWish, "mtu"): _MTU,
+    (OvsWish, "rx_queues"): _QUEUES,
+    (OvsWish, "rx_descriptors"): _DESCRIPTORS,
+    (OvsWish, "tx_descriptors"): _DESCRIPTORS,
+    (TunnelWish, "key"): (0, 2**32 - 1),  # a GRE key has 32 bits, a VNI 24
+    (TunnelWish, "underlay_prefix"): (0, 128),
+    (GuestWish, "vcpus"): (1, 65536),
+    (GuestWish, "memory_mib"): (1, 2**31 - 1),
+    (GuestWish, "count"): (1, 65536),
+    (GuestWish, "numa_nodes"): (1, 1024),
+    (GuestPortWish, "queues"): _QUEUES,
+    (OvsPort, "mtu"): _MTU,
+    (OvsPort, "tag"): (0, 4095),
+    (GuestPlan, "memory_mib"): (1, 2**31 - 1),
+    (TunnelPlan, "key"): (0, 2**32 - 1),
+}
