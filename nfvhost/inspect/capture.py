@@ -20,7 +20,6 @@ from nfvhost.model.live import Conclusion, HardwareName, LiveFacts
 # Documentation addresses, RFC 5737 and RFC 3849.
 _ANY_IPV4: Final = "192.0.2.1"
 _ANY_IPV6: Final = "2001:db8::1"
-_NO_MAC: Final = "00:00:00:00:00:00"
 _NOTHING: Final = "-"
 _MAC: Final = re.compile(r"(?i)(?<![0-9a-f:-])(?:[0-9a-f]{2}([:-]))(?:[0-9a-f]{2}\1){4,18}[0-9a-f]{2}(?![0-9a-f:-])")
 _IPV4: Final = re.compile(r"(?<![\d.])(?!0\.|127\.|255\.)\d{1,3}(?:\.\d{1,3}){3}(?![\d.])")
@@ -45,11 +44,14 @@ _IP_FIELDS: Final = 7
 _IP_HOST_NAME: Final = 4
 # Boot arguments that name a kernel, whose version may look like an address.
 _KERNEL_FILE: Final = re.compile(r"(?:BOOT_IMAGE|initrd)=(?![a-z]+://).*")
-# Fields of /proc/<pid>/status and /proc/cpuinfo that planning reads, or that say which one of its kind this machine is.
-_ALLOWED_LINES: Final = re.compile(r"(?m)^(?:Cpus_allowed|Mems_allowed)\w*:.*\n?")
+# Arm's cpuinfo_op and s390's show_facilities print which one of its kind this machine is.
 _SERIAL: Final = re.compile(r"(?m)(^(?:Serial|serial number)\s*:\s*|\bidentification = )(\w+)")
-# What can say which control groups there are; the rest of a mount table is nobody's business.
-_CONTROL_GROUP_MOUNT: Final = re.compile(r"(?m)^\S+ \S+ (?:cgroup2?|cpuset) .*\n?")
+# Of tables in /proc/<pid> the lines that say which CPUs and nodes are allowed; the rest is nobody's business.
+_WANTED_LINES: Final = {
+    "status": re.compile(r"(?m)^(?:Cpus_allowed|Mems_allowed)\w*:.*\n?"),
+    "cgroup": re.compile(r"(?m)^(?:0::|\d+:(?:[^:\n]*,)?cpuset(?:,[^:\n]*)?:).*\n?"),
+    "mounts": re.compile(r"(?m)^\S+ \S+ (?:cgroup2?|cpuset) .*\n?"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,18 +158,15 @@ def _host_name(root: Root) -> str | None:
 def _without_identity(path: str, text: str, *, host_name: str | None, with_macs: bool) -> str:
     """The content of a file without what tells this machine from another of its kind."""
     if not with_macs:
-        text = _MAC.sub(_NO_MAC, text)
+        text = "" if path.endswith("/address") else _MAC.sub(_NOTHING, text)
     if path == "/proc/cmdline":
         return re.sub(r"\S+", lambda match: _argument(match[0], host_name), text)
     if path == "/proc/cpuinfo":
         return _SERIAL.sub(lambda match: match[1] + "0" * len(match[2]), text)
     if path == "/proc/version":
         return _BUILDER.sub("(-)", text)
-    if path.startswith("/proc/") and path.endswith("/status"):
-        return "".join(_ALLOWED_LINES.findall(text))
-    if path.startswith("/proc/") and path.endswith("/mounts"):
-        return "".join(_CONTROL_GROUP_MOUNT.findall(text))
-    return text
+    wanted = _WANTED_LINES.get(path.rpartition("/")[2]) if path.startswith("/proc/") else None
+    return text if wanted is None else "".join(wanted.findall(text))
 
 
 def _argument(argument: str, host_name: str | None) -> str:
