@@ -172,11 +172,11 @@ def column(blocks: Sequence[Block], gap: float = 0) -> Block:
     return Block(width, _length([block.height for block in blocks], gap), paint)
 
 
-def even(blocks: Sequence[Block]) -> list[Block]:
-    """The blocks, all as wide as the widest and as high as the highest, so that rows of them line up."""
+def even(blocks: Sequence[Block], *, heights: bool = False) -> list[Block]:
+    """The blocks, all as wide as the widest, so that rows of them line up; with `heights` all as high, too."""
     width = max((block.width for block in blocks), default=0)
     height = max((block.height for block in blocks), default=0)
-    return [block.sized(width, height) for block in blocks]
+    return [block.sized(width, height if heights else block.height) for block in blocks]
 
 
 def flow(blocks: Iterable[Block], width: float, gap: float = 0) -> Block:

@@ -170,7 +170,7 @@ def _body(scene: _Scene) -> Block:
     scale = _Scale.of(scene.host, len(found))
     width = max((_node(scene, section, scale).width for section in found), default=0)
     # Bars and cards fill the width that all nodes share, which is known only now.
-    nodes = even([_node(scene, section, scale, width=width) for section in found])
+    nodes = even([_node(scene, section, scale, width=width) for section in found], heights=scale.few)
     drawn = {section.node: block for section, block in zip(found, nodes, strict=True)}
     packages = [_package(alike[0].packages, [drawn[one.node] for one in alike]) for alike in _by_package(found)]
     bare = [_bare_node(scene, node) for node in scene.host.nodes if node.id not in drawn]
@@ -211,7 +211,7 @@ class _Scale:
     thread_height: float
     inner: float  # width that a node's content may take
     least: float  # width that it takes at least
-    cards: int  # how many NICs side by side it makes room for
+    few: bool  # nodes: so few that they are equally high, with room for two NICs side by side
 
     @classmethod
     def of(cls, host: Host, nodes: int) -> _Scale:
@@ -227,7 +227,7 @@ class _Scale:
             thread_height=font * 2.6,
             inner=1000.0 if nodes <= 1 else inner,
             least=_LEAST - 4 * _GAP if nodes <= 1 else _CARD,
-            cards=2 if few else 1,
+            few=few,
         )
 
 
@@ -243,7 +243,7 @@ def _node(scene: _Scene, section: Section, scale: _Scale, *, width: float = 0) -
     inner = width - 2 * _GAP if width else scale.inner
     parts = [flow([_group(scene, section, group, scale, inner) for group in section.groups], inner, 8)]
     cards = [card for card in scene.cards if _home(scene.host, card) == section.node is not None]
-    across = min(len(cards), scale.cards)
+    across = min(len(cards), 2 if scale.few else 1)
     body = max(parts[0].width, across * (_CARD + 8) - 8, scale.least, width - 2 * _GAP)
     if section.node is not None and section.node in scene.memory:
         parts.append(_memory(*scene.memory[section.node], body))
