@@ -12,11 +12,17 @@ from typing import Protocol
 
 import pytest
 
-from nfvhost import sandbox
+from nfvhost import engine, sandbox
 from nfvhost.access.command import check
 from nfvhost.access.hugepages import memory_nodes, read_pool
+from nfvhost.access.machine import Machine
+from nfvhost.access.root import DirectoryRoot
 from nfvhost.errors import PreconditionError
+from nfvhost.inspect import inspect_host
+from nfvhost.model.plan import Plan
+from nfvhost.model.report import Drift, Report
 from nfvhost.model.units import PageSize
+from nfvhost.resources.ovs_dpdk import OvsDpdk
 from nfvhost.sandbox import Sandbox
 from nfvhost.sandbox.daemons import find_programs
 
@@ -99,6 +105,77 @@ def pages() -> Callable[[], tuple[int, ...]]:
         return tuple(pool.total for pool in pools if pool is not None)
 
     return now
+
+
+# Rows as others see them: settings alone, without the UUIDs that a row that comes back cannot keep.
+_SETTINGS = {
+    "Open_vSwitch": "other_config,external_ids,manager_options",
+    "Bridge": "name,datapath_type,fail_mode,protocols,other_config,external_ids",
+    "Port": "name,tag,trunks,vlan_mode,bond_mode,lacp,other_config,external_ids",
+    "Interface": "name,type,options,mtu_request,ofport_request,other_config,external_ids",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bed:
+    """A switch to apply plans to, with short deadlines, and what the database of it holds."""
+
+    switch: Switch
+    cpu: int
+
+    @property
+    def machine(self) -> Machine:
+        return Machine(root=DirectoryRoot("/"), ovsdb=self.switch.sandbox.ovsdb)
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Settings with which DPDK starts here and polls on one CPU."""
+        return {
+            "dpdk_init": "true",
+            "dpdk_extra": "--no-pci --iova-mode=va",
+            "dpdk_socket_mem": "64",
+            "pmd_cpu_mask": f"{1 << self.cpu:#x}",
+        }
+
+    @property
+    def resource(self) -> OvsDpdk:
+        return OvsDpdk(carry_out_s=10.0, settle_s=0.3)
+
+    def apply(self, plan: Plan) -> Report:
+        """What the engine makes of the plan, on the machine inspected just now."""
+        return engine.apply(plan, self.machine, inspect_host(self.machine.root), resources=(self.resource,))
+
+    def drifts(self, plan: Plan) -> tuple[Drift, ...]:
+        return self.resource.verify(self.machine, plan)
+
+    def rows(self) -> str:
+        """Every setting of every row, by ovs-vsctl, sorted."""
+        lines = [
+            self.switch.vsctl("--format=csv", "--no-headings", f"--columns={columns}", "list", table)
+            for table, columns in _SETTINGS.items()
+        ]
+        members = [
+            f"{bridge}: {sorted(self.switch.vsctl('list-ports', bridge).split())}"
+            for bridge in sorted(self.switch.vsctl("list-br").split())
+        ]
+        return "\n".join([*(line for table in lines for line in sorted(table.splitlines())), *members])
+
+    def written_bytes(self) -> int:
+        """The size of the database's log, to which each transaction that writes something adds."""
+        return os.stat(f"{self.switch.sandbox.run_dir}/conf.db").st_size
+
+
+@pytest.fixture(scope="module")
+def idle() -> Iterator[Bed]:
+    """One switch for all plans that are refused: none of them leaves a trace."""
+    name = f"t{os.getpid()}-idle"
+    yield Bed(switch=Switch(sandbox=sandbox.up(name=name, memory_mib=MEMORY_MIB)), cpu=max(os.sched_getaffinity(0)))
+    sandbox.down(name)
+
+
+@pytest.fixture
+def bed(new_switch: NewSwitch, pmd_cpu: int) -> Bed:
+    return Bed(switch=new_switch(), cpu=pmd_cpu)
 
 
 def _missing() -> str | None:
