@@ -10,9 +10,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Final
-
-import cattrs
+from typing import Any, Final
 
 from nfvhost.access.clock import wait_for
 from nfvhost.access.root import DirectoryRoot
@@ -108,8 +106,8 @@ def read_record(name: str) -> Record | None:
     if text is None:
         return None
     try:
-        return cattrs.structure(json.loads(text), Record)
-    except (ValueError, cattrs.BaseValidationError) as error:
+        return _record(json.loads(text))
+    except (ValueError, TypeError, KeyError) as error:
         raise PreconditionError(
             "is not a record of a sandbox",
             where=_path(name),
@@ -165,6 +163,15 @@ def only_run() -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _record(document: dict[str, Any]) -> Record:
+    """The record that was written; ValueError, TypeError or KeyError for anything else."""
+    parts = {
+        "reservations": tuple(Reservation(**one) for one in document["reservations"]),
+        "daemons": tuple(StartedDaemon(**one) for one in document["daemons"]),
+    }
+    return Record(**{**document, **parts})
 
 
 def _path(name: str) -> str:
