@@ -40,7 +40,7 @@ class Topology:
     threads: CpuSet | None  # topology/core_cpus_list, before 5.4 thread_siblings_list
     package_cpus: CpuSet | None  # topology/package_cpus_list, before 5.4 core_siblings_list; only without a package id
     l1: CpuSet | None  # cache/index*/shared_cpu_list of the data cache of level 1; only without `threads`
-    l2: CpuSet | None
+    l2: CpuSet | None  # empty where there is such a cache, and its map is zero (ia64)
     l3: CpuSet | None
 
 
@@ -78,8 +78,8 @@ def isolated_cpus(root: Root) -> CpuSet | None:
     return cpu_list(root, f"{SYSTEM}/isolated")
 
 
-def cpu_kinds(root: Root, online: CpuSet) -> dict[int, CpuKind]:
-    """The kind of each CPU where there is more than one; empty elsewhere.
+def stated_kinds(root: Root, online: CpuSet) -> dict[int, CpuKind]:
+    """The kind of each CPU where the kernel knows more than one; empty elsewhere.
 
     Source: the CPUs of the PMUs of Intel's hybrid processors, /sys/devices/cpu_core, cpu_atom and cpu_lowpower; on
     others /sys/devices/system/cpu/cpu<N>/cpu_capacity, where a core below half of the largest is an efficiency core.
@@ -88,19 +88,33 @@ def cpu_kinds(root: Root, online: CpuSet) -> dict[int, CpuKind]:
     efficiency = (cpu_list(root, "/sys/devices/cpu_atom/cpus") or EMPTY) | (
         cpu_list(root, "/sys/devices/cpu_lowpower/cpus") or EMPTY
     )
-    if not performance or not efficiency:
-        performance, efficiency = _by_capacity(root, online)
-    kinds = dict.fromkeys(performance, CpuKind.PERFORMANCE)
-    kinds.update(dict.fromkeys(efficiency, CpuKind.EFFICIENCY))
-    return kinds
-
-
-def _by_capacity(root: Root, online: CpuSet) -> tuple[CpuSet, CpuSet]:
+    if performance and efficiency:
+        return _kinds(performance, efficiency)
     if not online or root.read_int(f"{SYSTEM}/cpu{online.first}/cpu_capacity") is None:
-        return EMPTY, EMPTY
+        return {}
     capacities = {cpu: root.read_int(f"{SYSTEM}/cpu{cpu}/cpu_capacity") or 0 for cpu in online}
-    little = CpuSet(cpu for cpu, capacity in capacities.items() if capacity < _LITTLE * max(capacities.values()))
-    return (online - little, little) if little else (EMPTY, EMPTY)
+    largest = max(capacities.values())
+    little = CpuSet(cpu for cpu, capacity in capacities.items() if capacity < _LITTLE * largest)
+    return _kinds(online - little, little) if little else {}
+
+
+def built_kinds(cores: Mapping[int, CpuSet], l2: Mapping[int, CpuSet]) -> dict[int, CpuKind]:
+    """The kinds of a hybrid processor whose PMUs are not to be seen, as in a guest or in a capture; empty elsewhere.
+
+    Intel builds its hybrids from cores of two threads with an L2 of their own, and from modules of several
+    single-threaded cores around one L2. No other processor has both.
+    """
+    performance = CpuSet(cpu for cpu, core in cores.items() if len(core) > 1 and l2.get(cpu) == core)
+    efficiency = CpuSet(cpu for cpu, core in cores.items() if len(core) == 1 and len(l2.get(cpu, core)) > 1)
+    both = performance and efficiency and performance | efficiency == CpuSet(cores)
+    return _kinds(performance, efficiency) if both else {}
+
+
+def _kinds(performance: CpuSet, efficiency: CpuSet) -> dict[int, CpuKind]:
+    return {
+        **dict.fromkeys(performance, CpuKind.PERFORMANCE),
+        **dict.fromkeys(efficiency, CpuKind.EFFICIENCY),
+    }
 
 
 def cpus(
@@ -124,9 +138,9 @@ def cpus(
         stated = {cpu: _completed(one, tree[cpu]) if cpu in tree else one for cpu, one in stated.items()}
     cores = _cores(stated, listed, warn)
     packages = _packages(stated, listed)
-    l2 = _groups({cpu: one.l2 for cpu, one in stated.items()}, "L2 caches", warn)
-    l3 = _groups({cpu: one.l3 for cpu, one in stated.items()}, "L3 caches", warn)
-    kinds = cpu_kinds(root, online)
+    l2 = _groups({cpu: _sharers(one.l2, cores[cpu]) for cpu, one in stated.items()}, "L2 caches", warn)
+    l3 = _groups({cpu: _sharers(one.l3, cores[cpu]) for cpu, one in stated.items()}, "L3 caches", warn)
+    kinds = stated_kinds(root, online) or built_kinds(cores, l2)
     found: list[Cpu] = []
     for cpu in there.present:
         one = stated.get(cpu)
@@ -184,7 +198,7 @@ def topology(root: Root, cpu: int, *, books: bool) -> Topology:
 
 
 def shared_caches(root: Root, cpu: int, *, first_level: bool) -> dict[int, CpuSet]:
-    """Level -> the CPUs that share this CPU's unified or data cache of that level.
+    """Level -> the CPUs that share this CPU's unified or data cache of that level; empty where the files name none.
 
     Source: /sys/devices/system/cpu/cpu<N>/cache/index*/{level,type,shared_cpu_list,shared_cpu_map}.
     """
@@ -206,9 +220,13 @@ def shared_caches(root: Root, cpu: int, *, first_level: bool) -> dict[int, CpuSe
         data = [place for place in places if len(places) == 1 or root.read_line(f"{place}/type") != "Instruction"]
         for place in data:
             cpus = stated_cpus(root, lists=(f"{place}/shared_cpu_list",), masks=(f"{place}/shared_cpu_map",))
-            if cpus is not None:
-                shared.setdefault(level, cpus)
+            shared.setdefault(level, cpus or EMPTY)
     return shared
+
+
+def _sharers(claim: CpuSet | None, core: CpuSet) -> CpuSet | None:
+    """The claim; a cache that names no CPU is at least its own core's."""
+    return core if claim is not None and not claim else claim
 
 
 def _completed(one: Topology, tree: TreeCpu) -> Topology:

@@ -96,13 +96,11 @@ def cpu_model(root: Root, text: str | None, *, architecture: str | None) -> CpuM
 
 def first_fields(text: str) -> dict[str, str]:
     """Each field's first value: those of the first CPU, and of the parts that belong to the whole machine."""
-    head = text[: text.find("\n\n")] if "\n\n" in text else text
-    tail = text[text.rstrip("\n").rfind("\n\n") :] if "\n\n" in text else ""
+    blocks = text.strip("\n").split("\n\n")
     fields: dict[str, str] = {}
-    # The machine's own part stands before the first CPU (loongarch) or after the last (powerpc, 32-bit Arm).
-    second = text[len(head) + 2 :].partition("\n\n")[0]
-    for part in (head, second, tail):
-        for name, value in _FIELD.findall(part):
+    # The machine's own parts stand before the first CPU (loongarch) or after the last (powerpc; two on 32-bit Arm).
+    for block in (*blocks[:2], *blocks[-2:]):
+        for name, value in _FIELD.findall(block):
             fields.setdefault(name.strip(), value)
     return fields
 
@@ -111,7 +109,8 @@ def _architecture(root: Root, fields: Mapping[str, str]) -> str:  # noqa: PLR091
     """What uname -m would say, from the shape of the file; `unknown` where nothing tells."""
     flags = fields.get("flags", fields.get("Features", fields.get("features", ""))).split()
     if "vendor_id" in fields and "flags" in fields:
-        return "x86_64" if "lm" in flags else "i686"
+        # Only 32-bit kernels report fdiv_bug (arch/x86/kernel/cpu/proc.c); their CPUs may have long mode.
+        return "x86_64" if "lm" in flags and "fdiv_bug" not in fields else "i686"
     if "CPU implementer" in fields:
         return "aarch64" if "asimd" in flags or "fp" in flags else "armv7l"
     if fields.get("vendor_id", "").startswith("IBM/S390"):
