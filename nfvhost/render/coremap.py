@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from rich.text import Text
@@ -44,6 +44,7 @@ class CoreMap:
     sections: tuple[Section, ...]
     nodes: tuple[NumaNode, ...]
     faces: Mapping[int, Face]
+    bracketed: bool  # letters are marks of single CPUs, so brackets hold a core together
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> Iterator[Text]:
         full = self.full(options.max_width)
@@ -53,23 +54,27 @@ class CoreMap:
         """The map with every CPU's number; None where one core is wider than the screen."""
         cores = [core for section in self.sections for group in section.groups for core in group.cores]
         digits = max((len(str(cpu)) for cpu in self.faces), default=1)
-        mixed = [core for core in cores if len({self.faces[cpu].letters for cpu in core.threads}) > 1]
-        slot = digits + max((len(self.faces[cpu].letters) for core in mixed for cpu in core.threads), default=0)
+        marked = [
+            core for core in cores if self.bracketed or len({self.faces[cpu].letters for cpu in core.threads}) > 1
+        ]
+        slot = digits + max((len(self.faces[cpu].letters) for core in marked for cpu in core.threads), default=0)
         cells = {core: self._cell(core, digits, slot) for core in cores}
         widest = max(map(len, cells.values()), default=0)
         if widest > width - 4:
             return None
         for cell in cells.values():
             cell.pad_right(widest - len(cell))
-        lines: list[Text] = []
+        blocks: list[list[Text]] = []
         for section in self.sections:
-            lines += [*([Text()] if lines else []), self._heading(section)]
             boxes = [
                 _boxed(_group_title(section, group), _rows(group.cores, cells, (width - 3) // (widest + 1)))
                 for group in section.groups
             ]
-            lines += _side_by_side(boxes, width)
-        return lines
+            blocks.append(
+                [self._heading(section), *(line for band in _bands(boxes, width, gap=1, even=False) for line in band)]
+            )
+        bands = _bands(blocks, width, gap=2, even=True) if blocks else []
+        return [*chain(*([Text(), *band] for band in bands))][1:]
 
     def compact(self, width: int) -> list[Text]:
         """The map with one glyph a core and the numbers of its CPUs beside."""
@@ -87,17 +92,21 @@ class CoreMap:
         return [*lines, Text(f"  {'; '.join(key)}", style="dim")]
 
     def _cell(self, core: Core, digits: int, slot: int) -> Text:
-        """` H  0  6 `, or `[ 0  6]` where CPUs have no letters; ` P  1 i7 ` where a thread is in another pool."""
+        """` H  0  6 `, ` P  1 i7 ` where a thread is in another pool, `[ 0 !6]` with marks of single CPUs."""
         cell = Text()
+        if self.bracketed:
+            for number, cpu in enumerate(core.threads):
+                face = self.faces[cpu]
+                cell.append(f"{' ' if number else '['}{f'{face.letters}{cpu}':>{slot}}", style=face.style)
+            return cell.append("]", style=self.faces[core.threads[-1]].style)
         last = self.faces[core.threads[0]].letters
         for number, cpu in enumerate(core.threads):
             face = self.faces[cpu]
-            start = " " if number else f" {last} " if last else "["
-            mark = "" if face.letters == last else face.letters or "-"
+            start = " " if number else f" {last} "
+            mark = "" if face.letters == last else face.letters
             cell.append(f"{start}{f'{mark}{cpu}':>{slot if number else digits}}", style=face.style)
             last = face.letters
-        cell.append(" " if self.faces[core.threads[0]].letters else "]", style=self.faces[core.threads[-1]].style)
-        return cell
+        return cell.append(" ", style=self.faces[core.threads[-1]].style)
 
     def _entries(self, section: Section, chunk: int) -> Iterator[Text]:
         """`L3 #3  DDDDDDDD 24-31,88-95`: at most `chunk` cores each."""
@@ -173,21 +182,27 @@ def _boxed(title: str, rows: list[Text]) -> list[Text]:
     ]
 
 
-def _side_by_side(boxes: Iterable[list[Text]], width: int) -> list[Text]:
-    """Boxes from left to right in as many bands as the width needs."""
+def _bands(blocks: Sequence[list[Text]], width: int, *, gap: int, even: bool) -> list[list[Text]]:
+    """Blocks of lines from left to right, as many in a band as the width holds; `even` ones are equally wide."""
+    widest = max(len(line) for block in blocks for line in block)
     bands: list[list[list[Text]]] = []
     used = width
-    for box in boxes:
-        used += 1 + len(box[0])
+    for block in blocks:
+        wide = widest if even else max(map(len, block))
+        for line in block:
+            line.pad_right(wide - len(line))
+        used += gap + wide
         if used > width:
             bands.append([])
-            used = len(box[0])
-        bands[-1].append(box)
-    return [
-        _stripped(Text(" ").join(box[at] if at < len(box) else Text(" " * len(box[0])) for box in band))
-        for band in bands
-        for at in range(max(map(len, band)))
-    ]
+            used = wide
+        bands[-1].append(block)
+    return [list(_beside(band, gap)) for band in bands]
+
+
+def _beside(blocks: Sequence[list[Text]], gap: int) -> Iterator[Text]:
+    for at in range(max(map(len, blocks))):
+        parts = (block[at] if at < len(block) else Text(" " * len(block[0])) for block in blocks)
+        yield _stripped(Text(" " * gap).join(parts))
 
 
 def _in_columns(entries: list[Text], width: int) -> list[Text]:

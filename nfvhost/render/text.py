@@ -173,7 +173,7 @@ def _host_cores(host: Host) -> list[RenderableType]:
         ("", "offline", offline),
     ]
     return [
-        CoreMap(sections=sections(host), nodes=host.nodes, faces=faces),
+        CoreMap(sections=sections(host), nodes=host.nodes, faces=faces, bracketed=True),
         *(_hanging(letter, f"{what}: {cpus}", width=1) for letter, what, cpus in notes if cpus),
     ]
 
@@ -198,7 +198,7 @@ def _node_table(host: Host) -> list[RenderableType]:
         for node in host.nodes
     ]
     header, *lines = _table(("", "total", "free", "hugepages", "distances"), rows)
-    longest = max(map(len, lines), default=0)
+    longest = max(map(len, (header, *lines)))
     for line in lines:
         line.pad_right(longest + 2 - len(line))
     return [
@@ -291,7 +291,7 @@ def _plan_cores(host: Host, plan: Plan) -> list[RenderableType]:
         if cpu.online
     }
     return [
-        CoreMap(sections=sections(host), nodes=host.nodes, faces=faces),
+        CoreMap(sections=sections(host), nodes=host.nodes, faces=faces, bracketed=False),
         Text(),
         _legend(host, plan.cpus),
     ]

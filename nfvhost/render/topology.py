@@ -54,9 +54,10 @@ def sections(host: Host) -> tuple[Section, ...]:
     l3_numbers = {group: number for number, group in enumerate(l3_groups(host))}
     tree: dict[int | None, dict[tuple[int | None, CpuSet | None], dict[CpuSet | int, list[int]]]] = {}
     kinds = {cpu.id: cpu.kind for cpu in host.cpus}
+    only = host.nodes[0].id if len(host.nodes) == 1 else None
     for cpu in sorted(host.cpus, key=lambda one: one.id):
         if cpu.online:
-            groups = tree.setdefault(cpu.node, {})
+            groups = tree.setdefault(only if cpu.node is None else cpu.node, {})
             cores = groups.setdefault((cpu.package, cpu.l3 or None), {})
             cores.setdefault(cpu.thread_siblings or cpu.id, []).append(cpu.id)
     return tuple(

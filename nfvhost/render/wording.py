@@ -20,9 +20,9 @@ def counted(number: int, noun: str) -> str:
 
 
 def memory_size(kib: int | None) -> str:
-    """`31.3 GiB`, `512 MiB`; a question mark for an unknown size."""
+    """`31.3 GiB`, `512 MiB`; `unknown` where the kernel does not say."""
     if kib is None:
-        return "?"
+        return "unknown"
     gib = kib / (1024 * 1024)
     if gib >= 100:  # noqa: PLR2004 - three digits are enough
         return f"{gib:.0f} GiB"

@@ -416,7 +416,7 @@ def test_everything_of_a_picture_is_inside_it(shape: Host) -> None:
     for picture in pictures(shape):
         width, height = float(picture.get("width", "0")), float(picture.get("height", "0"))
         assert width <= 1600
-        assert height <= 3600
+        assert height <= 4000
         for rect in picture.iter(f"{SVG}rect"):
             assert float(rect.get("x", "-1")) >= 0
             assert float(rect.get("x", "0")) + float(rect.get("width", "0")) <= width
