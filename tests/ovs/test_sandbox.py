@@ -17,6 +17,7 @@ from nfvhost.access.clock import sleep, wait_for
 from nfvhost.access.command import check
 from nfvhost.access.namespace import call_inside, packet_socket
 from nfvhost.access.process import read_process
+from nfvhost.access.root import DirectoryRoot
 from nfvhost.errors import PreconditionError, UsageError
 from nfvhost.sandbox.daemons import find_programs
 from nfvhost.sandbox.record import BASE
@@ -41,8 +42,9 @@ def nothing_is_left(pages: Pages) -> Iterator[None]:
 
 def traces(name: str = NAME) -> list[str]:
     """All that a sandbox of this name has on this machine, pages apart."""
-    found = [f"/run/netns/{one}" for one in os.listdir("/run/netns") if one.startswith(f"nfvhost-{name}")]
-    found += [f"{BASE}/{one}" for one in os.listdir(BASE) if one.startswith(name)]
+    machine = DirectoryRoot("/")
+    found = [f"/run/netns/{one}" for one in machine.list_dir("/run/netns") if one.startswith(f"nfvhost-{name}")]
+    found += [f"{BASE}/{one}" for one in machine.list_dir(BASE) if one.startswith(name)]
     found += [line for line in Path("/proc/mounts").read_text("utf-8").splitlines() if name in line]
     for pid in filter(str.isdigit, os.listdir("/proc")):
         process = read_process(int(pid))
@@ -242,6 +244,7 @@ def test_a_pid_that_has_passed_to_another_process_is_left_alone() -> None:
 
 def test_a_record_that_cannot_be_read_says_where_it_is() -> None:
     record = Path(f"{BASE}/{NAME}.json")
+    record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text("{", encoding="utf-8")
     try:
         with pytest.raises(PreconditionError, match="is not a record of a sandbox") as refusal:
@@ -254,6 +257,7 @@ def test_a_record_that_cannot_be_read_says_where_it_is() -> None:
 def test_a_record_of_an_earlier_boot_is_only_files(pages: Pages) -> None:
     before = pages()
     record = Path(f"{BASE}/{NAME}.json")
+    record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text(
         json.dumps(
             {
