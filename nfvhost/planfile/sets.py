@@ -85,7 +85,7 @@ def _placed(node: Node, place: str) -> Node:
     """The node without the line numbers of the one-line text that it was read from."""
     match node:
         case Scalar():
-            return Scalar(place=place, value=node.value, text=node.text, kind=node.kind)
+            return Scalar(place=place, value=node.value, text=node.text, kind=node.kind, quotable=False)
         case Sequence():
             return Sequence(place=place, items=tuple(_placed(item, place) for item in node.items))
         case Mapping():

@@ -161,7 +161,7 @@ class _Structuring:
         if hint in {int, bool}:
             fits = type(node.value) is hint
             return node.value if fits else self._wrong(node, path, _expected(hint))
-        if node.kind != "text":
+        if node.kind != "text" and (node.quotable or node.kind == "null"):
             quote = f'put it in quotes: "{node.text}"' if node.text else None
             return self._wrong(node, path, _expected(hint), quote)
         if hint is str:

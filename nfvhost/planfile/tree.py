@@ -26,6 +26,7 @@ class Scalar:
     value: str | int | bool | None
     text: str  # as it was written
     kind: str  # "text", "number", "boolean", "null", "date"
+    quotable: bool = True  # False on a command line: its words have no quotes, so a number may be meant as text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

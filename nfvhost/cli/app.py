@@ -1,0 +1,101 @@
+"""The command `nfvhost`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Annotated, Final
+
+import typer
+
+from nfvhost import __version__
+from nfvhost.cli import apply, capture, diff, inspect, plan, verify
+from nfvhost.cli.ending import DEBUG, die_of
+from nfvhost.cli.sandbox import sandbox
+from nfvhost.cli.terminal import emit
+
+HELP: Final = """Turn a server into an NFV host: look, plan, explain, apply, verify.
+
+\b
+  nfvhost inspect             what is in this box
+  nfvhost plan                decide; writes plan.yaml and says why
+  nfvhost diff plan.yaml      what would change
+  nfvhost apply plan.yaml     change it, verify it, or put it back
+  nfvhost verify plan.yaml    is it still so?
+
+\b
+Exit codes: 0 done or nothing to do, 1 bug, 2 usage, 3 bad document, 4 stale plan,
+5 unsafe or something missing, 6 failed and rolled back, 7 failed and not fully
+rolled back, 10 differences, 20 reboot pending.
+"""
+_DEBUG: Final = "--debug"
+# What typer makes of Ctrl-C before a verb has begun.
+_INTERRUPTED: Final = 130
+
+app = typer.Typer(
+    help=HELP,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb, summary, text in (
+    (inspect.inspect, "Show what is in this machine.", inspect.HELP),
+    (capture.capture, "Write that into a file, to plan it elsewhere.", capture.HELP),
+    (plan.plan, "Decide who gets which core, page and port.", plan.HELP),
+    (diff.diff, "Show what apply would change.", diff.HELP),
+    (apply.apply, "Make the machine what the plan says.", apply.HELP),
+    (verify.verify, "Say where it is not what the plan says.", verify.HELP),
+):
+    app.command(verb.__name__, help=text, short_help=summary)(verb)
+app.add_typer(sandbox, name="sandbox", short_help="A private OVS-DPDK to try a plan on.")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        emit(f"nfvhost {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option(_DEBUG, help="Show tracebacks.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Set what holds for all verbs; alone, show the help."""
+    DEBUG.set(debug)
+    if context.invoked_subcommand is None:
+        emit(f"{context.get_help()}\n")
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    _open_streams()
+    try:
+        app(args=_debug_first(sys.argv[1:]), prog_name="nfvhost")
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            die_of(signal.SIGINT)
+        raise
+
+
+def _open_streams() -> None:
+    """Let no result fail for its letters, and none for a stream that the parent has closed."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it lives as long as the process
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - the same
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _debug_first(arguments: list[str]) -> list[str]:
+    """The same with `--debug` in front: whoever adds it, adds it at the end."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if _DEBUG not in options:
+        return arguments
+    return [_DEBUG, *(one for one in options if one != _DEBUG), *arguments[len(options) :]]

@@ -1,0 +1,81 @@
+"""`nfvhost apply`: make the machine what the plan says."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nfvhost.cli.ending import ending
+from nfvhost.cli.options import JsonOption, OvsdbOption, PlanArgument
+from nfvhost.cli.terminal import confirmed, emit, painted, say
+from nfvhost.errors import ExitCode
+
+if TYPE_CHECKING:
+    from nfvhost.model.change import Change
+    from nfvhost.model.report import Report
+
+HELP = """Show the differences, ask, change, verify; or put everything back.
+
+Asks at a terminal only. Elsewhere, without --yes, it changes nothing and ends with 10 where there is something to do.
+A second apply changes nothing. Ends with 20 where a reboot is still needed.
+
+\b
+Examples:
+  nfvhost apply plan.yaml
+  nfvhost apply plan.yaml --yes --json
+"""
+
+
+@ending
+def apply(
+    plan: PlanArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    ovsdb: OvsdbOption = None,
+    json: JsonOption = False,
+) -> ExitCode:
+    """Make it so."""
+    from nfvhost import engine  # noqa: PLC0415 - each verb loads what it needs
+    from nfvhost.cli.changes import change_line  # noqa: PLC0415 - the same
+    from nfvhost.cli.subject import open_subject  # noqa: PLC0415 - the same
+
+    subject = open_subject(plan, ovsdb=ovsdb)
+    changes = engine.diff(subject.plan, subject.machine)
+    for change in changes:
+        say(painted(change_line(change), sys.stderr))
+    if changes and not yes and not confirmed(f"Apply {len(changes)} changes?"):
+        say("nothing was changed; --yes applies it")
+        _print(_not_tried(changes), json=json)
+        return ExitCode.DIFFERENCES
+    report = engine.apply(subject.plan, subject.machine, subject.host)
+    _print(report, json=json)
+    return _exit_code(report)
+
+
+def _not_tried(changes: tuple[Change, ...]) -> Report:
+    from nfvhost.model.report import Outcome, Report, Result  # noqa: PLC0415 - each verb loads what it needs
+
+    return Report(results=tuple(Result(change=change, outcome=Outcome.NOT_TRIED) for change in changes))
+
+
+def _print(report: Report, *, json: bool) -> None:
+    if json:
+        from nfvhost.planfile import report_document, to_json  # noqa: PLC0415 - each verb loads what it needs
+
+        emit(to_json(report_document(report)))
+        return
+    for result in report.results:
+        detail = f": {result.detail}" if result.detail else ""
+        emit(f"{result.outcome:<16} {result.change.key}{detail}\n")
+    for warning in report.warnings:
+        say(f"warning: {warning}")
+    if not report.results:
+        say("nothing to change; all as planned")
+
+
+def _exit_code(report: Report) -> ExitCode:
+    from nfvhost.model.report import Outcome  # noqa: PLC0415 - each verb loads what it needs
+
+    pending = any(result.outcome is Outcome.PENDING_REBOOT for result in report.results)
+    return ExitCode.REBOOT_PENDING if pending else ExitCode.OK

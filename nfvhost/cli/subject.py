@@ -1,0 +1,54 @@
+"""A plan and the machine that it is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nfvhost.errors import Problem, StalePlanError
+
+if TYPE_CHECKING:
+    from nfvhost.access.machine import Machine
+    from nfvhost.model.host import Host
+    from nfvhost.model.plan import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What `diff`, `apply` and `verify` are about."""
+
+    plan: Plan
+    host: Host  # this machine, inspected just now
+    machine: Machine
+
+
+def open_subject(plan_path: str, *, ovsdb: str | None) -> Subject:
+    """The plan of a file and this machine; StalePlanError where the one is not for the other."""
+    from nfvhost.access.archive import open_root  # noqa: PLC0415 - each verb loads what it needs
+    from nfvhost.access.machine import Machine  # noqa: PLC0415 - the same
+    from nfvhost.inspect import inspect_host  # noqa: PLC0415 - the same
+    from nfvhost.planfile import load_plan  # noqa: PLC0415 - the same
+
+    plan = load_plan(plan_path)
+    root = open_root()
+    host = inspect_host(root)
+    _demand_fresh(plan, host, plan_path)
+    return Subject(plan=plan, host=host, machine=Machine(root=root, ovsdb=ovsdb))
+
+
+def _demand_fresh(plan: Plan, host: Host, plan_path: str) -> None:
+    """Raise StalePlanError, which names each fact that differs, where the plan is not for this machine."""
+    from nfvhost.planner.fingerprint import stale_facts  # noqa: PLC0415 - each verb loads what it needs
+
+    stale = stale_facts(plan.host.fingerprint, host)
+    if not stale:
+        return
+    raise StalePlanError(
+        f"is for another machine, or for this one before it changed ({plan.host.name})",
+        where=plan_path,
+        hint="make a new one with `nfvhost plan`",
+        also=tuple(
+            Problem(what=f"planned {planned}, is {actual}", where=f"{plan_path}: host.fingerprint.{fact}")
+            for fact, planned, actual in stale
+        ),
+    )

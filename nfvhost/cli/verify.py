@@ -1,0 +1,46 @@
+"""`nfvhost verify`: whether the machine is what the plan says."""
+
+from __future__ import annotations
+
+import sys
+
+from nfvhost.cli.ending import ending
+from nfvhost.cli.options import JsonOption, OvsdbOption, PlanArgument
+from nfvhost.cli.terminal import emit, painted, say
+from nfvhost.errors import ExitCode
+
+HELP = """Read the machine and say where it is not what the plan says, one line each.
+
+Looks at what really runs (threads, queues, ports), not just at what is configured. Ends with 10 where something is
+not so.
+
+\b
+Examples:
+  nfvhost verify plan.yaml
+  nfvhost verify plan.yaml --json
+"""
+
+
+@ending
+def verify(plan: PlanArgument, ovsdb: OvsdbOption = None, json: JsonOption = False) -> ExitCode:
+    """Tell the drift."""
+    from nfvhost import engine  # noqa: PLC0415 - each verb loads what it needs
+    from nfvhost.cli.changes import drift_line  # noqa: PLC0415 - the same
+    from nfvhost.cli.subject import open_subject  # noqa: PLC0415 - the same
+
+    subject = open_subject(plan, ovsdb=ovsdb)
+    drifts = engine.verify(subject.plan, subject.machine)
+    findings = engine.findings(subject.plan, subject.machine)
+    if json:
+        from nfvhost.planfile import to_json, verification_document  # noqa: PLC0415 - the same
+
+        emit(to_json(verification_document(drifts, findings)))
+    else:
+        for drift in drifts:
+            emit(f"{painted(drift_line(drift), sys.stdout)}\n")
+            if drift.hint:
+                emit(f"    hint: {drift.hint}\n")
+        for finding in findings:
+            say(f"note: {finding}")
+        say(f"{len(drifts)} not as planned" if drifts else "all as planned")
+    return ExitCode.DIFFERENCES if drifts else ExitCode.OK
