@@ -16,6 +16,7 @@ from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import (
     CpuPools,
     Decision,
+    GuestPlan,
     MemoryPlan,
     NicPlan,
     NodeMemory,
@@ -25,8 +26,9 @@ from nfvhost.model.plan import (
     Pages,
     Plan,
     PlannedHost,
+    TunnelPlan,
 )
-from nfvhost.model.profile import Isolation, Role
+from nfvhost.model.profile import CpuPolicy, EmulatorThreads, Isolation, PortType, Role, TunnelType
 from nfvhost.model.units import PageSize
 from nfvhost.render import print_decision, print_host, print_plan
 from nfvhost.render.canvas import text_width
@@ -389,6 +391,23 @@ def test_the_reasons_of_nics_stand_with_the_nics_alone() -> None:
     screen = plan_text(host, replace(plan, decisions=(*plan.decisions, own)))
     assert "told twice" not in screen
     assert screen.count("i40e has a DPDK driver") == len(plan.nics)
+
+
+def test_guests_and_tunnels_of_a_plan_are_told() -> None:
+    host = SHAPES["home server"]
+    guest = GuestPlan(
+        name="router-1", nodes=(0,), cpu_policy=CpuPolicy.DEDICATED, pinned=CpuSet.parse("3-4,9-10"),
+        emulator=CpuSet.parse("0,6"), emulator_threads=EmulatorThreads.SHARE, memory_mib=4096, page_size_mib=1024,
+        ports=(PortType.VHOSTUSER, PortType.SRIOV, PortType.VHOSTUSER),
+    )  # fmt: skip
+    tunnel = TunnelPlan(
+        name="srv6-1", type=TunnelType.SRV6, bridge="br-int", local="fc00:1::1", remote="fc00:2::1",
+        segments=("fc00:2::1", "fc00:3::1"), networks=(), key=None, flow_label=None, mtu=1420, underlay_bridge="br-phy",
+        underlay_prefix=64, gateway=None, gateway_mac=None,
+    )  # fmt: skip
+    screen = plan_text(host, replace(planned(host), guests=(guest,), tunnels=(tunnel,)), width=120)
+    assert re.search(r"router-1 +0 +3-4,9-10 +4096 MiB +1024 MiB +share 0,6 +1 x sriov 2 x vhostuser", screen)
+    assert "fc00:1::1 → fc00:2::1 via fc00:2::1, fc00:3::1, MTU 1420 inside" in screen
 
 
 def test_one_decision_is_told_in_full() -> None:
