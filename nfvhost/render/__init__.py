@@ -38,6 +38,8 @@ def print_decision(decision: Decision, *, file: IO[str], width: int | None = Non
 def _print(screen: RenderableType, file: IO[str], width: int | None, *, color: bool | None) -> None:
     from rich.console import Console  # noqa: PLC0415 - rich is loaded where a screen is drawn
 
+    from nfvhost.render.text import Harmless  # noqa: PLC0415 - the same
+
     console = Console(
         file=file,
         width=width,
@@ -49,7 +51,7 @@ def _print(screen: RenderableType, file: IO[str], width: int | None, *, color: b
         emoji=False,
     )
     with console.capture() as captured:
-        console.print(screen)
+        console.print(Harmless(screen))
     text = captured.get()
     encoding = getattr(file, "encoding", None) or "utf-8"
     if not encoding.lower().startswith("utf"):

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Group
+from rich.segment import Segment
 from rich.text import Text
 
 from nfvhost.model.cpuset import union
@@ -45,6 +46,7 @@ _BAR_WIDTH: Final = 40
 _COLUMN: Final = 28
 _BAR_LEAST: Final = 8
 _FILLS: Final = "█▓▒░"
+_CONTROLS: Final = {code: "?" for code in (*range(0x20), *range(0x7F, 0xA0)) if code != ord("\n")}
 
 
 def host_screen(host: Host) -> RenderableType:
@@ -85,6 +87,21 @@ def plan_screen(host: Host, plan: Plan) -> RenderableType:
 def explain_screen(decision: Decision) -> RenderableType:
     """One decision in full."""
     return Group(Text(decision.subject, style="bold"), _indented(decision.choice), _indented(decision.reason))
+
+
+@dataclass(frozen=True, slots=True)
+class Harmless:
+    """The screen with the control characters of names and reasons as question marks.
+
+    A capture is someone else's text: an interface may be called by an escape sequence (net/core/dev.c,
+    dev_valid_name, refuses white space, `/` and `:` alone).
+    """
+
+    screen: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self.screen, options):
+            yield Segment(segment.text.translate(_CONTROLS), segment.style, segment.control)
 
 
 def _section(title: str, body: Sequence[RenderableType]) -> list[RenderableType]:
@@ -137,16 +154,13 @@ def _wrapped(text: Text, width: int) -> list[Text]:
 
     CPU lists are such words, and a break inside a number would be read as another CPU.
     """
+    inside = re.compile(rf"[^\s,]{{0,{width - 1}}},|\S{{1,{width}}}")
     breaks: list[int] = []
     start = 0
     for word in re.finditer(r"\S+", text.plain):
-        pieces = (
-            [word]
-            if len(word[0]) <= width
-            else list(re.finditer(rf"[^\s,]{{0,{width - 1}}},|\S{{1,{width}}}", text.plain[: word.end()]))
-        )
-        for piece in pieces:
-            if piece.start() >= word.start() and piece.end() - start > width:
+        long = len(word[0]) > width
+        for piece in inside.finditer(text.plain, *word.span()) if long else (word,):
+            if piece.end() - start > width:
                 start = piece.start()
                 breaks.append(start)
     return [_stripped(line) for line in text.divide(breaks)]

@@ -393,6 +393,14 @@ def test_the_reasons_of_nics_stand_with_the_nics_alone() -> None:
     assert screen.count("i40e has a DPDK driver") == len(plan.nics)
 
 
+def test_a_name_cannot_command_the_terminal() -> None:
+    host = replace(machine(), nics=(nic("0000:10:00.0", netdev="\x1b[2Jeth0\x9b"),))
+    screen = host_text(host)
+    assert "?[2Jeth0?" in screen
+    assert "\x1b" not in screen
+    assert "\x9b" not in screen
+
+
 def test_guests_and_tunnels_of_a_plan_are_told() -> None:
     host = SHAPES["home server"]
     guest = GuestPlan(
