@@ -44,8 +44,7 @@ def split(host: Host, profile: Profile, ports: tuple[DpdkPort, ...], notes: Note
         )
         return CpuPools(host=EMPTY, shared=EMPTY, pmd=EMPTY, dedicated=EMPTY, idle=EMPTY, isolated=EMPTY)
     _warn_of_oddities(host, table)
-        wants_pmd = _wants_pmd(profile, ports, table.layout)
-
+    wants_pmd = _wants_pmd(profile, ports, table.layout)
     wish = _wish(profile, table.layout, notes, wants_pmd=wants_pmd, ports=ports)
 
     host_cores = _host_cores(profile, ports, table, wish)
@@ -454,7 +453,7 @@ def _traffic(ports: Sequence[DpdkPort]) -> str:
     """`2 x 10 Gb/s`, `1 NIC of unknown speed`; `vhost-user guests` where there is no port."""
     rates: dict[str, int] = {}
     for port in ports:
-                if port.speed_mbps:
+        if port.speed_mbps:
             name = f"x {port.speed_mbps / 1000:g} Gb/s"
         elif port.pci is not None:
             name = f"of unknown speed (each counted as {MBPS_PER_PMD_CORE // 1000} Gb/s)"
@@ -462,7 +461,6 @@ def _traffic(ports: Sequence[DpdkPort]) -> str:
             name = f"virtual (each counted as {VIRTUAL_PORT_MBPS // 1000} Gb/s)"
         rates[name] = rates.get(name, 0) + 1
     return " and ".join(f"{count} {name}" for name, count in rates.items()) or "vhost-user guests"
-
 
 
 def _group_names(machine: Layout, groups: Sequence[int]) -> str:

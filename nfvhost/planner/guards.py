@@ -50,7 +50,9 @@ def _core(threads: CpuSet, pools: CpuPools, *, may_overlap: bool) -> list[str]:
     """Broken rules of one physical core: whole, and in one pool."""
     owners = {"host": pools.host, "pmd": pools.pmd | pools.idle, "dedicated": pools.dedicated}
     mine = {name: threads & cpus for name, cpus in owners.items() if not threads.isdisjoint(cpus)}
-    broken = [f"core {threads} is split: {part} is in the {name} pool" for name, part in mine.items() if part != threads]
+    broken = [
+        f"core {threads} is split: {part} is in the {name} pool" for name, part in mine.items() if part != threads
+    ]
     if len(mine) > 1 and not may_overlap:
         broken.append(f"core {threads} is in the pools {' and '.join(mine)}")
     return broken
@@ -60,7 +62,7 @@ def _memory(host: Host, memory: MemoryPlan) -> list[str]:
     """Broken rules of the memory plan."""
     broken: list[str] = []
     known = {node.id: node.memory_kib for node in host.nodes}
-        for node in memory.nodes:
+    for node in memory.nodes:
         shares = (node.host_mib, node.ovs_mib, node.guest_mib, *(pages.count for pages in node.pages))
         if node.host_mib + node.ovs_mib + node.guest_mib > node.total_mib:
             broken.append(f"node {node.node} gives out more than its {node.total_mib} MiB")

@@ -152,9 +152,8 @@ def _budgets(host: Host, profile: Profile, pools: CpuPools, notes: Notebook) -> 
         home = nearest(host, home or 0, [node for node, total in totals.items() if total])
     floors = {node: _floor_mib(total or 0, home=node == home, cpus=node in with_cpus) for node, total in totals.items()}
     asked = profile.memory.host_mib
-        if asked is not None:
+    if asked is not None:
         floors = _asked_floors(asked, totals, floors, with_cpus, notes)
-
     budgets = []
     for node, total in totals.items():
         floor = floors[node]
@@ -163,13 +162,12 @@ def _budgets(host: Host, profile: Profile, pools: CpuPools, notes: Notebook) -> 
         elif asked is None and total and floor < _floor_rule_mib(total, home=node == home):
             reason = f"small node: half of it, and at least {LEAST_MIB} MiB where it has that"
             notes.warn(f"node {node} has {total} MiB: the host keeps {floor} MiB of it, less than on larger machines")
-                elif asked is not None:
+        elif asked is not None:
             reason = f"its part of the {asked} MiB that memory.hostMiB asks"
         elif node == home:
             reason = f"{HOST_MIB} MiB for system services, nova-compute and QEMU, and a fiftieth of the node"
         else:
             reason = f"{OTHER_NODE_MIB} MiB for the kernel and QEMU, and a fiftieth of the node"
-
         budgets.append(
             _Budget(
                 node=node, total_mib=total or 0, host_mib=floor, guests=node in with_guests and bool(total), why=reason
@@ -251,7 +249,7 @@ def _page_size(
             return min(offered, default=None)
         notes.decide("memory.pageSize", wish.value, "asked by memory.pageSize")
         return asked
-        if not any(budget.total_mib for budget in budgets):
+    if not any(budget.total_mib for budget in budgets):
         notes.decide("memory.pageSize", "none", "the memory of this machine is not known")
         return None
     if not offered:
@@ -342,7 +340,7 @@ def _buffers(
     A vhost-user port has its buffers on the node of its guest's memory, so that one pool stands ready on each node
     for guests (OVS lib/netdev-dpdk.c, new_device: requested_socket_id).
     """
-        if not pools.pmd:
+    if not pools.pmd:
         return {}
     on_node: dict[int, list[DpdkPort]] = {}
     for port in ports:
@@ -391,8 +389,8 @@ def _guest_pages(
     if count > most:
         parts = ", ".join(f"{pages * size} on node {node}" for node, pages in left.items()) or "none"
         notes.refuse(
-            f"{asked} MiB are asked for guests, {(count - most) * size} MiB more than the {most * size} MiB that are left "
-            f"above the host's floor and OVS's share ({parts})",
+            f"{asked} MiB are asked for guests, {(count - most) * size} MiB more than the {most * size} MiB "
+            f"that are left above the host's floor and OVS's share ({parts})",
             where="memory.guestMib",
             hint=f"ask for {most * size} or less, or leave it out to take all of that",
         )
