@@ -160,7 +160,7 @@ def _reserve(record: Record, node: int | None) -> Record:
         raise PreconditionError(
             f"{record.memory_mib} MiB of hugepages would leave the machine {left_mib} MiB; {_HOST_FLOOR_MIB} must stay",
             where=where,
-            hint="ask for less with --memory-mib",
+            hint="a smaller --memory",
         )
     intent = Reservation(node=node, before=pool.total, wanted=wanted)
     record = write_record(with_reservation(record, intent))
@@ -170,7 +170,7 @@ def _reserve(record: Record, node: int | None) -> Record:
         raise PreconditionError(
             f"asked for {wanted} hugepages of {size}, the kernel granted {max(0, granted)} even after compaction",
             where=where,
-            hint="free memory there, or ask for less with --memory-mib",
+            hint="free memory there, or ask for less by --memory",
         )
     return record
 

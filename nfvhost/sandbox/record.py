@@ -87,7 +87,7 @@ def new_record(name: str, *, run_dir: str | None, memory_mib: int) -> Record:
             hint="at most 32 of a-z, 0-9 and -, not ending in -a or -b",
         )
     if memory_mib < PageSize.MIB_2.mib or memory_mib % PageSize.MIB_2.mib:
-        raise UsageError(f"{memory_mib} MiB are not whole pages of {PageSize.MIB_2}", where="--memory-mib")
+        raise UsageError(f"{memory_mib} MiB are not whole pages of {PageSize.MIB_2}", where="--memory")
     directory = os.path.abspath(run_dir or f"{BASE}/{name}")
     if len(os.fsencode(f"{directory}/vswitchd.ctl")) > _SOCKET_PATH_BYTES:
         raise UsageError("the path is too long for the sockets in it", where=directory, hint="a shorter --run-dir")

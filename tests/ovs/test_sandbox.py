@@ -313,7 +313,7 @@ def test_a_short_grant_of_pages_is_an_error_with_the_numbers(new_switch: NewSwit
         Path("/proc/self/coredump_filter").write_text("0", encoding="utf-8")
         with pytest.raises(PreconditionError, match="asked for 16 hugepages of 2M, the kernel granted 10") as refusal:
             up()
-        assert "--memory-mib" in str(refusal.value)
+        assert "--memory" in str(refusal.value)
 
     netns = new_switch("n").sandbox.netns
     try:
