@@ -23,3 +23,6 @@ class DpdkPort:
     mtu: int = 1500
     speed_mbps: int | None = None  # None while the link is down, and for most virtual devices
     rx_queues: int | None = None  # asked; after `ovs.queues` planned
+    vlan: int | None = None  # access VLAN of the port
+    socket: str | None = None  # of a vhost-user port: where the other side listens
+    reason: str = ""
