@@ -154,10 +154,12 @@ def _wish(profile: Profile, machine: Layout, notes: Notebook, *, wants_pmd: bool
 
 def _host_cores(profile: Profile, ports: tuple[DpdkPort, ...], table: _Table, wish: _Wish) -> tuple[Core, ...]:
     """CPU 0's core, then cores of its node: E-cores first, then those of its own cache group."""
-    machine, home = table.layout, _home(table.layout)
+    machine, home = table.layout, home_core(table.layout)
     total, on_home = len(machine.cores), len(machine.on(home.node))
     by_rule = max(1, total // CORES_PER_HOST_CORE)
-    limit = min(on_home // 2, on_home - _asked_on(home.node, ports, wish), total - (wish.pmd or 0) - wish.shared)
+    limit = min(
+        on_home // 2, on_home - _asked_on(home.node, ports, machine, wish), total - (wish.pmd or 0) - wish.shared
+    )
     count = wish.host if wish.host is not None else max(1, min(by_rule, limit))
     chosen = list(table.take([home]))
     if profile.host.every_node:
@@ -165,18 +167,18 @@ def _host_cores(profile: Profile, ports: tuple[DpdkPort, ...], table: _Table, wi
         for node in machine.nodes:
             if node != home.node:
                 chosen += table.take(_quiet(table, table.free(node), 1))
-    chosen += _near_home(table, count - len(chosen))
+    chosen += _nearhome_core(table, count - len(chosen))
     chosen.sort(key=lambda core: core.first)
     _explain_host(profile, table, tuple(chosen), wish, by_rule=by_rule)
     return tuple(chosen)
 
 
-def _near_home(table: _Table, count: int) -> tuple[Core, ...]:
+def _nearhome_core(table: _Table, count: int) -> tuple[Core, ...]:
     """So many free cores of CPU 0's node, and where it is full of the next by distance; dealt."""
     chosen: tuple[Core, ...] = ()
     nodes = list(table.layout.nodes)
     while len(chosen) < count:
-        node = nearest(table.host, _home(table.layout).node, nodes)
+        node = nearest(table.host, home_core(table.layout).node, nodes)
         if node is None:
             break
         nodes.remove(node)
@@ -193,7 +195,7 @@ def _shared_cores(table: _Table, wish: _Wish) -> tuple[Core, ...]:
             "shared.cores asks for none of their own: floating guests and emulator threads run beside the host",
         )
         return ()
-    chosen = _near_home(table, wish.shared)
+    chosen = _nearhome_core(table, wish.shared)
     if len(chosen) < wish.shared:
         table.notes.warn("shared CPUs overlap the host's: the machine has no core of their own for them")
         table.notes.decide("cpus.shared", "the host pool", "the machine is too small for a core of their own")
@@ -209,10 +211,10 @@ def _pmd_cores(profile: Profile, ports: tuple[DpdkPort, ...], table: _Table, wis
     free = len(table.free())
     if not free:
         table.notes.warn(
-            f"PMD threads overlap the host's CPU {_home(table.layout).first}, the only one: they poll without a pause, "
+            f"PMD threads overlap the host's CPU {home_core(table.layout).first}, the only one: they poll without a pause, "
             "so expect a slow host"
         )
-        return (_home(table.layout),)
+        return (home_core(table.layout),)
     demand = _demand(profile, ports, table)
     counts = dict.fromkeys(demand, 0)
     if wish.pmd is None:
@@ -257,7 +259,7 @@ def _demand(profile: Profile, ports: tuple[DpdkPort, ...], table: _Table) -> dic
     """Mb/s that the PMD threads of each node have to carry, in order of node; nodes without a free core handed on."""
     with_free = tuple(node for node in table.layout.nodes if table.free(node))
     users = _users(profile, ports, table.layout)
-    nodes = set(users) | (set(with_free) if profile.pmd.every_node else set()) or {_home(table.layout).node}
+    nodes = set(users) | (set(with_free) if profile.pmd.every_node else set()) or {home_core(table.layout).node}
     demand: dict[int, int] = {}
     for node in sorted(nodes):
         serving = node if node in with_free else nearest(table.host, node, with_free)
@@ -281,31 +283,28 @@ def _users(profile: Profile, ports: tuple[DpdkPort, ...], machine: Layout) -> di
     users: dict[int, list[tuple[str, int]]] = {}
     for port in ports:
         if not port.vhost:
-            users.setdefault(_polling_node(port, machine), []).append((port.name, port_mbps(port)))
+            users.setdefault(polling_node(port, machine), []).append((port.name, port_mbps(port)))
     for vnf in profile.vnfs:
         if vnf.node in machine.nodes and any(port.type is PortType.VHOSTUSER for port in vnf.ports):
             users.setdefault(vnf.node, []).append((vnf.name, 0))
     return users
 
 
-def _polling_node(port: DpdkPort, machine: Layout) -> int:
-    """The node of a port that is not vhost-user; the host's where the kernel names none and there is no node 0."""
-    node = port_node(port)
-    return _home(machine).node if port.node is None and node not in machine.nodes else node
-
-
-def _asked_on(node: int, ports: tuple[DpdkPort, ...], wish: _Wish) -> int:
-    """Cores of that node which pmd.cores will need, when it is spread evenly over the nodes with ports."""
-    nodes = {port_node(port) for port in ports if not port.vhost} or {node}
-    return -(-(wish.pmd or 0) // len(nodes)) if node in nodes else 0
-
-
-def port_node(port: DpdkPort) -> int:
+def polling_node(port: DpdkPort, machine: Layout) -> int:
     """The node on which OVS polls a port that is not vhost-user.
 
-    Source: lib/netdev-dpdk.c, common_construct: a negative NUMA node counts as socket 0.
+    A port without a node counts as on socket 0 (OVS lib/netdev-dpdk.c, common_construct), and on the host's node
+    where a machine has no CPUs on node 0.
     """
-    return port.node if port.node is not None else 0
+    if port.node is not None:
+        return port.node
+    return 0 if 0 in machine.nodes else home_core(machine).node
+
+
+def _asked_on(node: int, ports: tuple[DpdkPort, ...], machine: Layout, wish: _Wish) -> int:
+    """Cores of that node which pmd.cores will need, when it is spread evenly over the nodes with ports."""
+    nodes = {polling_node(port, machine) for port in ports if not port.vhost} or {node}
+    return -(-(wish.pmd or 0) // len(nodes)) if node in nodes else 0
 
 
 def port_mbps(port: DpdkPort) -> int:
@@ -362,7 +361,7 @@ def _fast(free: Sequence[Core]) -> tuple[Core, ...]:
 
 def _explain_host(profile: Profile, table: _Table, chosen: tuple[Core, ...], wish: _Wish, *, by_rule: int) -> None:
     """Note why these are the host's cores."""
-    machine, home = table.layout, _home(table.layout)
+    machine, home = table.layout, home_core(table.layout)
     total, on_home = len(machine.cores), len(machine.on(home.node))
     reason = [f"CPU {home.first}'s core stays with the host: the kernel, interrupts and system services are there"]
     if machine.split_threads:
@@ -396,13 +395,13 @@ def _explain_pmd(
     reason: list[str] = []
     for node in sorted({core.node for core in chosen}):
         mine = [core for core in chosen if core.node == node]
-        here = [port for port in ports if not port.vhost and _polling_node(port, machine) == node]
+        here = [port for port in ports if not port.vhost and polling_node(port, machine) == node]
         text = f"{counted(len(mine), 'core')} for {_traffic(here)} on node {node}"
         groups = {core.group for core in mine}
         all_groups = {core.group for core in machine.on(node)}
         if len(all_groups) > 1:
             text += f", in cache group {_group_names(machine, sorted(groups))}"
-            if groups <= {_home(machine).group}:
+            if groups <= {home_core(machine).group}:
                 text += " with the host's core"
             if whole := sorted(all_groups - table.opened):
                 verb = "stays" if len(whole) == 1 else "stay"
@@ -432,7 +431,7 @@ def _warn_of_oddities(host: Host, table: _Table) -> None:
         siblings = union(cpu.thread_siblings for cpu in host.cpus if cpu.id in host.usable) & barred
         if siblings:
             table.notes.warn(f"CPUs {siblings} share cores with CPUs of this plan, and others may run on them")
-    home = _home(machine)
+    home = home_core(machine)
     if 0 not in home.threads:
         table.notes.warn(f"CPU 0 is offline or not allowed, so CPU {home.first} takes its place in the host pool")
     if machine.split_threads:
@@ -442,7 +441,7 @@ def _warn_of_oddities(host: Host, table: _Table) -> None:
         )
 
 
-def _home(machine: Layout) -> Core:
+def home_core(machine: Layout) -> Core:
     """The host's first core; the caller has made sure that there is one."""
     if machine.home is None:
         raise ValueError("a machine without usable CPUs has no host core")
@@ -450,17 +449,18 @@ def _home(machine: Layout) -> Core:
 
 
 def _traffic(ports: Sequence[DpdkPort]) -> str:
-    """`2 x 10 Gb/s`, `1 NIC of unknown speed`; `vhost-user guests` where there is no port."""
-    rates: dict[str, int] = {}
+    """`2 x 10 Gb/s and 1 virtual port (counted as 10 Gb/s)`; `vhost-user guests` where there is no port."""
+    counts: dict[tuple[str, int], int] = {}
     for port in ports:
-        if port.speed_mbps:
-            name = f"x {port.speed_mbps / 1000:g} Gb/s"
-        elif port.pci is not None:
-            name = f"of unknown speed (each counted as {MBPS_PER_PMD_CORE // 1000} Gb/s)"
-        else:
-            name = f"virtual (each counted as {VIRTUAL_PORT_MBPS // 1000} Gb/s)"
-        rates[name] = rates.get(name, 0) + 1
-    return " and ".join(f"{count} {name}" for name, count in rates.items()) or "vhost-user guests"
+        kind = "rated" if port.speed_mbps else "port of unknown speed" if port.pci is not None else "virtual port"
+        counts[kind, port_mbps(port)] = counts.get((kind, port_mbps(port)), 0) + 1
+    texts = [
+        f"{count} x {mbps / 1000:g} Gb/s"
+        if kind == "rated"
+        else f"{counted(count, kind)} (counted as {mbps // 1000} Gb/s{' each' if count > 1 else ''})"
+        for (kind, mbps), count in counts.items()
+    ]
+    return " and ".join(texts) or "vhost-user guests"
 
 
 def _group_names(machine: Layout, groups: Sequence[int]) -> str:
@@ -484,5 +484,7 @@ def _choice(cores: Sequence[Core]) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 core`, `2 cores`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    """`1 core`, `2 cores`, `2 ports of unknown speed`."""
+    first, _, rest = noun.partition(" of ")
+    plural = first if count == 1 else f"{first}s"
+    return f"{count} {plural} of {rest}" if rest else f"{count} {plural}"

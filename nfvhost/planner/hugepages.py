@@ -11,8 +11,8 @@ from nfvhost.model.host import Host, NumaNode
 from nfvhost.model.plan import CpuPools, MemoryPlan, NodeMemory, Pages
 from nfvhost.model.profile import PageChoice, PortType, Profile
 from nfvhost.model.units import PageSize
-from nfvhost.planner.cores import port_node
-from nfvhost.planner.layout import nearest
+from nfvhost.planner.cores import polling_node
+from nfvhost.planner.layout import layout, nearest
 from nfvhost.planner.notebook import Notebook
 from nfvhost.planner.ports import DpdkPort
 
@@ -45,7 +45,7 @@ GIB: Final = 1024
 LATER_VHOST_PORTS: Final = 4
 
 
-_NO_CPUS: Final = "it has no CPUs: its memory stays with whoever asks for it by name, and no pages are reserved"
+_NO_CPUS: Final = "it has memory and no CPUs: a pinned guest needs both on one node, so no pages are reserved here"
 
 
 def rounded_mtu(mtu: int) -> int:
@@ -139,6 +139,8 @@ def _budgets(host: Host, profile: Profile, pools: CpuPools, notes: Notebook) -> 
     """Each node's total and floor."""
     with_cpus = set(node_cpus(host, host.online))
     with_guests = set(node_cpus(host, pools.dedicated))
+    if host.allowed_nodes is not None:
+        with_guests &= set(host.allowed_nodes)
     homes = node_cpus(host, CpuSet([pools.host.first])) if pools.host else {}
     totals = {node.id: _total_mib(host, node) for node in host.nodes}
     if unknown := [node for node, total in totals.items() if total is None]:
@@ -160,7 +162,7 @@ def _budgets(host: Host, profile: Profile, pools: CpuPools, notes: Notebook) -> 
         if node not in with_cpus:
             reason = _NO_CPUS
         elif asked is None and total and floor < _floor_rule_mib(total, home=node == home):
-            reason = f"small node: half of it, and at least {LEAST_MIB} MiB where it has that"
+            reason = "half of a small node" + (f", and at least {LEAST_MIB} MiB" if node == home else "")
             notes.warn(f"node {node} has {total} MiB: the host keeps {floor} MiB of it, less than on larger machines")
         elif asked is not None:
             reason = f"its part of the {asked} MiB that memory.hostMiB asks"
@@ -305,60 +307,68 @@ def _ovs_pages(
     size: int,
     notes: Notebook,
 ) -> dict[int, int]:
-    """Pages of OVS on each node: its packet buffers and DPDK's own, cut to what the host's floor leaves."""
+    """Pages of OVS on each node: its packet buffers and DPDK's own, cut to what the host's floor leaves.
+
+    On a node without a port of its own OVS takes at most half of that: its guests need some as well.
+    """
+    if not pools.pmd:
+        return {}
     rooms = {budget.node: budget.room_mib // size for budget in budgets}
-    wanted: dict[int, int] = {}
-    for node, mib in _buffers(profile, ports, pools, budgets).items():
+    on_node = _fixed_ports(host, ports, rooms, notes)
+    with_ports = set(on_node)
+    guest_ports = _guest_ports(profile, ports)
+    for budget in budgets:
+        if budget.guests and guest_ports:
+            on_node.setdefault(budget.node, []).extend(guest_ports)
+    pages: dict[int, int] = {}
+    for node, here in sorted(on_node.items()):
+        mib = DPDK_MIB + _pools_mib(profile, here, tx_queues=len(pools.pmd) + 1)
+        count = -(-mib // size)
+        pages[node] = min(count, rooms[node] if node in with_ports else rooms[node] // 2)
+        if pages[node] < count:
+            notes.warn(
+                f"OVS asks for {mib} MiB of packet buffers on node {node}, and {pages[node] * size} MiB can be given "
+                "above the host's floor: it then tries with half as many, which drops packets sooner under bursts"
+            )
+    if ports and not any(pages.values()):
+        notes.warn("no hugepage can be given to OVS: DPDK will not start without memory of its own")
+    return pages
+
+
+def _fixed_ports(
+    host: Host, ports: tuple[DpdkPort, ...], rooms: dict[int, int], notes: Notebook
+) -> dict[int, list[DpdkPort]]:
+    """The ports that are not vhost-user, by the node that holds their packet buffers."""
+    machine = layout(host)
+    on_node: dict[int, list[DpdkPort]] = {}
+    for port in ports:
+        if port.vhost:
+            continue
+        node = polling_node(port, machine)
         serving = node if rooms.get(node) else nearest(host, node, [one for one, room in rooms.items() if room])
         if serving is None:
             continue
         if serving != node:
             notes.warn(
-                f"node {node} has ports and no memory for their packet buffers, which DPDK asks for on that node: "
-                f"they are planned on node {serving}; if a port does not open, move its card"
+                f"node {node} has no memory to spare for the packet buffers of {port.name}, which DPDK asks for there: "
+                f"they are planned on node {serving}; if the port does not open, move its card"
             )
-        wanted[serving] = wanted.get(serving, 0) + mib
-    pages: dict[int, int] = {}
-    for node, mib in sorted(wanted.items()):
-        count = -(-mib // size)
-        pages[node] = min(count, rooms[node])
-        if pages[node] < count:
-            notes.warn(
-                f"OVS asks for {mib} MiB of packet buffers on node {node}, and {pages[node] * size} MiB are left above "
-                "the host's floor: it then tries with half as many, which drops packets sooner under bursts"
-            )
-    if ports and not any(pages.values()) and any(budget.total_mib for budget in budgets):
-        notes.warn("no hugepage can be given to OVS: DPDK will not start without memory of its own")
-    return pages
+        on_node.setdefault(serving, []).append(port)
+    return on_node
 
 
-def _buffers(
-    profile: Profile, ports: tuple[DpdkPort, ...], pools: CpuPools, budgets: tuple[_Budget, ...]
-) -> dict[int, int]:
-    """MiB of packet buffers and DPDK's own on each node that needs some.
+def _guest_ports(profile: Profile, ports: tuple[DpdkPort, ...]) -> list[DpdkPort]:
+    """The vhost-user ports of the profile and those that OpenStack will plug; they follow their guests' memory.
 
-    A vhost-user port has its buffers on the node of its guest's memory, so that one pool stands ready on each node
-    for guests (OVS lib/netdev-dpdk.c, new_device: requested_socket_id).
+    One pool has to stand ready on each node for guests (OVS lib/netdev-dpdk.c, new_device: requested_socket_id).
     """
-    if not pools.pmd:
-        return {}
-    on_node: dict[int, list[DpdkPort]] = {}
-    for port in ports:
-        if not port.vhost:
-            on_node.setdefault(port_node(port), []).append(port)
-    guest_ports = [port for port in ports if port.vhost]
     later = max(
         sum(vnf.count for vnf in profile.vnfs for port in vnf.ports if port.type is PortType.VHOSTUSER),
         LATER_VHOST_PORTS if profile.nova.enabled else 0,
     )
     mtu = profile.ovs.mtu or ETHER_MTU
-    guest_ports += [DpdkPort(name="later", bridge="", vhost=True, mtu=mtu)] * later
-    if guest_ports:
-        for budget in budgets:
-            if budget.guests:
-                on_node.setdefault(budget.node, []).extend(guest_ports)
-    tx_queues = len(pools.pmd) + 1
-    return {node: DPDK_MIB + _pools_mib(profile, here, tx_queues=tx_queues) for node, here in sorted(on_node.items())}
+    plugged = [DpdkPort(name="later", bridge="", vhost=True, mtu=mtu)] * later
+    return [port for port in ports if port.vhost] + plugged
 
 
 def _pools_mib(profile: Profile, ports: Iterable[DpdkPort], *, tx_queues: int) -> int:
@@ -408,8 +418,12 @@ def _guest_pages(
 
 def _explain_node(budget: _Budget, memory: NodeMemory, notes: Notebook) -> None:
     """Note how a node's memory is divided."""
+    subject = f"memory.node{memory.node}"
     if not memory.total_mib:
-        notes.decide(f"memory.node{memory.node}", "nothing planned", "its memory is not known, or it has none")
+        notes.decide(subject, "nothing planned", "its memory is not known, or it has none")
+        return
+    if budget.why is _NO_CPUS:
+        notes.decide(subject, f"{memory.total_mib} MiB left alone", budget.why)
         return
     pages = "no pages"
     if memory.pages:
@@ -423,7 +437,7 @@ def _explain_node(budget: _Budget, memory: NodeMemory, notes: Notebook) -> None:
     elif not budget.guests:
         reason.append("no CPUs for pinned guests here, so no pages for them")
     notes.decide(
-        f"memory.node{memory.node}",
+        subject,
         f"host {memory.host_mib} MiB, OVS {memory.ovs_mib} MiB, guests {memory.guest_mib} MiB: {pages}",
         "; ".join(reason),
     )
