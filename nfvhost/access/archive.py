@@ -10,7 +10,7 @@ import os
 import posixpath
 import stat
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BytesIO
@@ -61,13 +61,20 @@ class _Member:
 class _LinkedRoot(Root):
     """A captured tree whose links are known beforehand."""
 
-    def __init__(self, links: dict[str, str]) -> None:
+    def __init__(self, links: dict[str, str], others: Iterable[str] = ()) -> None:
+        """`others` are the files and directories of the tree, as far as they are known beforehand."""
         self._links = links
-        self._names: dict[str, list[str]] = {}
-        for path in links:
-            parent, _, leaf = path.rpartition("/")
-            self._names.setdefault(parent, []).append(leaf)
         self._directories: dict[str, str | None] = {}
+        self._names: dict[str, list[str]] = {"": []}
+        pending = [*links, *others]
+        seen = {""}
+        while pending:
+            path = pending.pop()
+            if path not in seen:
+                seen.add(path)
+                parent, _, leaf = path.rpartition("/")
+                self._names.setdefault(parent, []).append(leaf)
+                pending.append(parent)
 
     @property
     def live(self) -> bool:
@@ -106,7 +113,7 @@ class ArchiveRoot(_LinkedRoot):
     def __init__(self, path: str) -> None:
         self._content, compressed = _decompressed(path)
         self._files: dict[str, tuple[int, int]] = {}
-        directories: set[str] = {""}
+        directories: set[str] = set()
         links: dict[str, str] = {}
         members = _below_top(path, _checked(path, self._content, compressed=compressed))
         for name, member in members.items():
@@ -120,8 +127,9 @@ class ArchiveRoot(_LinkedRoot):
             links.update(_stated_links(self._bytes(LINKS), f"{path}: {LINKS}"))
         for name, target in links.items():
             _check_link(path, name, target)
-        super().__init__(links)
-        self._index(directories)
+        super().__init__(links, [*self._files, *directories])
+        for directory in directories:
+            self._names.setdefault(directory, [])
 
     def read_bytes(self, path: str) -> bytes | None:
         place = self._place(path)
@@ -138,23 +146,6 @@ class ArchiveRoot(_LinkedRoot):
     def _bytes(self, place: str) -> bytes:
         start, size = self._files[place]
         return self._content[start : start + size]
-
-    def _index(self, directories: set[str]) -> None:
-        """Names by directory; a folder that only its members imply counts as well."""
-        for directory in directories:
-            self._names.setdefault(directory, [])
-        pending = [*directories, *self._files, *self._links]
-        seen: set[str] = set()
-        while pending:
-            path = pending.pop()
-            parent, separator, leaf = path.rpartition("/")
-            if not separator or path in seen:
-                continue
-            seen.add(path)
-            if path not in self._links:
-                self._names.setdefault(parent, []).append(leaf)
-            if parent not in seen:
-                pending.append(parent)
 
 
 class _UnpackedRoot(_LinkedRoot):

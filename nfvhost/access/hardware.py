@@ -38,11 +38,13 @@ def names_from_hwdb(functions: tuple[str, ...]) -> tuple[HardwareName, ...]:
     return tuple(found[key] for key in sorted(found))
 
 
-def names_from_pci_ids(ids: frozenset[tuple[str, str]]) -> tuple[HardwareName, ...]:
+def names_from_pci_ids(
+    ids: frozenset[tuple[str, str]], *, paths: tuple[str, ...] = _PCI_IDS
+) -> tuple[HardwareName, ...]:
     """Names of these vendors and devices in the pci.ids of the machine that runs nfvhost; empty without one."""
     if not ids:
         return ()
-    for path in _PCI_IDS:
+    for path in paths:
         with contextlib.suppress(OSError), open(path, "rb") as file:
             table = b"\n" + file.read()
             return tuple(_name(table, vendor, device) for vendor, device in sorted(ids))
