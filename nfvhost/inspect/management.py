@@ -27,6 +27,7 @@ _NETWORK_FILESYSTEMS: Final = frozenset(
 _SERVER: Final = re.compile(r"(?:^|,)addr=([^,]+)")
 # dracut.cmdline(7), nfsroot.rst, systemd-fstab-generator(8): a root file system that comes over the network.
 _NETWORK_ROOT: Final = re.compile(r"(?:root|netroot)=(nfs4?|iscsi|nbd|fcoe|dhcp6?|cifs)\b.*")
+_ISCSI_ROOT: Final = re.compile(r"rd\.iscsi\.(?:firmware|ibft|target)\b(?!=0)|iscsi_auto$")
 _ROOT_DEVICE: Final = re.compile(r"root=/dev/(nfs|nbd|cifs)[\dp]*")
 # The kernel nests no deeper (include/linux/netdevice.h, MAX_NEST_DEV).
 _MAX_DEPTH: Final = 8
@@ -277,7 +278,7 @@ def _network_kind(argument: str) -> str | None:
     match = _NETWORK_ROOT.fullmatch(argument) or _ROOT_DEVICE.fullmatch(argument)
     if match is not None:
         return match[1]
-    return "iscsi" if argument.startswith("rd.iscsi.") or argument == "iscsi_auto" else None
+    return "iscsi" if _ISCSI_ROOT.match(argument) else None
 
 
 def _netdevs_of_arguments(arguments: list[str], netdevs: tuple[Netdev, ...]) -> Iterator[str]:

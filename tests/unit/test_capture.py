@@ -72,8 +72,7 @@ def test_an_inspection_of_a_capture_finds_the_same_machine(machine_tree: Network
     there, here = inspect_host(open_root(str(path))), inspect_host(machine_tree.root)
     assert replace(there, kernel_args=None) == replace(here, kernel_args=None)
     assert {str(nic.pci): nic.management for nic in there.nics} == {
-        PORT: "carries the default routes of IPv4 and IPv6 (bond0.7 over bond0 over eth0); "
-        "carries the root file system (iscsi) (eth0)",
+        PORT: "carries the default routes of IPv4 and IPv6 (bond0.7 over bond0 over eth0)",
         SECOND: None,
     }
 

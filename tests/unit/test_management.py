@@ -143,6 +143,30 @@ def test_an_iscsi_root_names_its_interface_on_the_kernel_command_line(two_ports:
     assert two_ports.managing() == {SECOND: "carries the root file system (iscsi) (eth1)"}
 
 
+@pytest.mark.parametrize(
+    ("argument", "kind"),
+    [
+        ("root=/dev/nfs", "nfs"),
+        ("root=nfs4:192.0.2.9:/export", "nfs4"),
+        ("netroot=nbd:192.0.2.9:root", "nbd"),
+        ("root=/dev/nbd0p1", "nbd"),
+        ("rd.iscsi.firmware=1", "iscsi"),
+        ("rd.iscsi.target.name=iqn.2001-04.com.example:disk", "iscsi"),
+        ("iscsi_auto", "iscsi"),
+        ("root=/dev/sda1", None),
+        ("root=UUID=51babbe8-f78f-46a4-8830-d351c3830325", None),
+        ("rd.iscsi.firmware=0", None),
+        ("rd.iscsi.initiator=iqn.2004-10.com.example:host", None),
+    ],
+)
+def test_a_root_over_the_network_is_told_by_kernel_arguments(
+    two_ports: Network, argument: str, kind: str | None
+) -> None:
+    two_ports.write("/proc/cmdline", f"ro {argument} ip=eth0:dhcp\n")
+    expected = {} if kind is None else {PORT: f"carries the root file system ({kind}) (eth0)"}
+    assert two_ports.managing() == expected
+
+
 def test_the_interface_that_the_firmware_booted_an_iscsi_disk_from_is_management(two_ports: Network) -> None:
     two_ports.write("/sys/firmware/ibft/ethernet0/mac", "02:00:00:00:00:01\n")
     two_ports.link("/sys/firmware/ibft/ethernet0/device", f"../../../devices/pci0000:20/{OTHER}")
