@@ -155,8 +155,8 @@ def last_complaint(record: Record, program: str) -> str:
 def _per_node(record: Record) -> str:
     """MiB for each node from 0 on, as DPDK's --socket-limit wants it; 0 would be no limit, so 1 stands for none."""
     nodes = {one.node or 0 for one in record.reservations}
-    # A longer list than DPDK has nodes for is an error to it (config/meson.build and config/arm/meson.build).
-    most = 32 if os.uname().machine == "x86_64" else 4
+    # A longer list than DPDK has nodes for is an error to it (RTE_MAX_NUMA_NODES, config/*/meson.build).
+    most = {"x86_64": 32, "ppc64le": 16, "aarch64": 4}.get(os.uname().machine, 2)
     limits = [str(record.memory_mib if node in nodes else 1) for node in range(min(most, max(nodes) + 1))]
     return '"' + ",".join(limits) + '"'
 
