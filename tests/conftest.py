@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import pytest
 
@@ -87,6 +87,18 @@ class Link:
     target: str
 
 
+class MakeTree(Protocol):
+    """Gives a Root with these files; a path that ends in / is an empty folder."""
+
+    def __call__(self, files: Mapping[str, str | bytes | Link], /) -> DirectoryRoot: ...
+
+
+class Captured(Protocol):
+    """Gives the captured machine of that name."""
+
+    def __call__(self, name: str, /) -> Machine: ...
+
+
 def _member(member: tarfile.TarInfo, place: str) -> tarfile.TarInfo | None:
     """Links may lead anywhere, since Root follows none out of the tree; files may not, nor through such a link."""
     try:
@@ -134,7 +146,7 @@ def machine(request: pytest.FixtureRequest, _machines_by_archive: Callable[[Path
 
 
 @pytest.fixture
-def captured(_machines_by_archive: Callable[[Path], Machine]) -> Callable[[str], Machine]:
+def captured(_machines_by_archive: Callable[[Path], Machine]) -> Captured:
     """Gives the captured machine of a name; skips where the corpus lacks it."""
 
     def find(name: str) -> Machine:
@@ -149,7 +161,7 @@ def captured(_machines_by_archive: Callable[[Path], Machine]) -> Callable[[str],
 
 
 @pytest.fixture
-def make_tree(tmp_path: Path) -> Callable[[Mapping[str, str | bytes | Link]], DirectoryRoot]:
+def make_tree(tmp_path: Path) -> MakeTree:
     """Gives a Root with these files, `{"/proc/cmdline": "quiet\\n"}`; a path that ends in / is an empty folder."""
 
     def make(files: Mapping[str, str | bytes | Link]) -> DirectoryRoot:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from nfvhost.access.lenient import LenientRoot
 from nfvhost.access.root import Root
+from nfvhost.errors import DocumentError
 from nfvhost.inspect import cgroup, cmdline, cpu, cpuinfo, hugepages, memory, numa, platform
 from nfvhost.inspect.iommu import iommu
 from nfvhost.inspect.live import live_facts
@@ -21,6 +22,7 @@ def inspect_host(root: Root) -> Host:
     """Everything that planning needs to know of the machine whose tree this is.
 
     What the tree does not state, or this user may not read, is None or empty in it, and a warning names the latter.
+    Raises DocumentError where it states no CPU: then it is no such tree.
     """
     tree = LenientRoot(root)
     facts = live_facts(tree)
@@ -28,6 +30,12 @@ def inspect_host(root: Root) -> Host:
     text = cpuinfo.cpuinfo(tree)
     running = cpuinfo.processors(text) if text else ()
     there = cpu.presence(tree, running)
+    if not there.online:
+        raise DocumentError(
+            "no CPU is to be seen, neither here nor in /proc/cpuinfo",
+            where=cpu.SYSTEM,
+            hint="name a folder or an archive that holds sys/ and proc/ of a machine",
+        )
     meminfo = memory.meminfo(tree)
     pools = hugepages.machine_hugepages(tree, meminfo)
     claims = {node: numa.stated_node_cpus(tree, node) for node in numa.node_ids(tree)}

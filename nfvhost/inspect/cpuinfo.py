@@ -36,6 +36,8 @@ _ARM_IMPLEMENTERS: Final[Mapping[str, str]] = {
 }
 # Documentation/ABI/testing/sysfs-devices-system-cpu, modalias: what stands behind "cpu:type:".
 _MODALIAS: Final = re.compile(r"(?:cpu:type:(\w+)|(x86)cpu:)")
+# A 32-bit kernel has the same alias; 64 bits are the likely ones.
+_TYPES: Final[Mapping[str, str]] = {"x86": "x86_64", "aarch64": "aarch64", "loongarch": "loongarch64"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,5 +132,4 @@ def _architecture(root: Root, fields: Mapping[str, str]) -> str:  # noqa: PLR091
         return "loongarch64"
     alias = _MODALIAS.match(root.read_line("/sys/devices/system/cpu/modalias") or "")
     kind = (alias[1] or alias[2]) if alias else None
-    # A 32-bit kernel has the same alias; what has none else is a 64-bit machine today.
-    return {"x86": "x86_64", "loongarch": "loongarch64"}.get(kind, kind) if kind else "unknown"
+    return _TYPES.get(kind or "", "unknown")

@@ -10,7 +10,7 @@ from nfvhost.model.cpuset import CpuSet, union
 from nfvhost.model.host import Cpu, CpuKind, Host, cores, l3_groups
 
 if TYPE_CHECKING:
-    from tests.conftest import Machine
+    from tests.conftest import Captured, Machine
     from tests.hosts.conftest import Disagreement
 
 
@@ -104,7 +104,7 @@ def test_facts_are_those_of_the_oracles_but_for_the_known_disagreements(
 
 
 def test_each_known_disagreement_is_of_a_captured_machine(
-    all_disagreements: tuple[Disagreement, ...], captured: Callable[[str], Machine]
+    all_disagreements: tuple[Disagreement, ...], captured: Captured
 ) -> None:
     for row in all_disagreements:
         machine = captured(row.machine)
