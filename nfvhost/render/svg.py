@@ -41,7 +41,8 @@ _GAP: Final = 10.0
 _LEAST: Final = 560.0
 _LEGEND: Final = 250.0
 _CARD: Final = 240.0
-# More NICs of one node than this are told by their number.
+# More NICs of one node than this are told by their number, and more that say the same.
+_ALIKE: Final = 4
 _CARDS: Final = 16
 _PLAIN: Final = "#cfe6f7"
 _PERFORMANCE: Final = "#f7d9a8"
@@ -113,7 +114,7 @@ def plan_svg(host: Host, plan: Plan) -> str:
             host=host,
             looks={cpu.id: _plan_look(cpu, members.get(cpu.id, ())) for cpu in host.cpus if cpu.online},
             memory={node.node: _plan_memory(node) for node in plan.memory.nodes},
-            cards=tuple(_plan_cards(plan.nics)),
+            cards=tuple(_plan_cards(host, plan.nics)),
         )
     )
     width = max(body.width, _LEAST)
@@ -401,26 +402,27 @@ def _host_cards(nics: Iterable[Nic]) -> Iterator[_Card]:
         )
 
 
-def _plan_cards(nics: Iterable[NicPlan]) -> Iterator[_Card]:
-    def likeness(nic: NicPlan) -> tuple[object, ...]:
-        return (nic.role, nic.reason, nic.name, nic.node, nic.driver, nic.vfs, len(nic.netdevs))
-
-    for _, alike in groupby(nics, key=likeness):
-        nic, *others = alike
-        current = nic.current_driver or "no driver"
-        yield _Card(
-            node=nic.node,
-            title=nic.name,
-            place=_listed(str(nic.pci), f"and {len(others)} more" if others else "", *nic.netdevs),
-            detail=_listed(
-                link_speed(nic.speed_mbps),
-                current if nic.driver in {None, nic.current_driver} else f"{current} → {nic.driver}",
-                f"{nic.vfs} VFs" if nic.vfs else "",
-            ),
-            chip=nic.role.value,
-            fill=ROLES[nic.role],
-            tooltip=nic.reason,
-        )
+def _plan_cards(host: Host, nics: Iterable[NicPlan]) -> Iterator[_Card]:
+    for _, alike in groupby(nics, key=lambda nic: (nic.role, nic.reason, nic.name, nic.node)):
+        found = list(alike)
+        shown = found if len(found) <= _ALIKE else found[:1]
+        more = f"and {len(found) - 1} more" if len(shown) < len(found) else ""
+        for nic in shown:
+            device = host.nic(nic.pci)
+            current = nic.current_driver or "no driver"
+            yield _Card(
+                node=nic.node,
+                title=(device and device.device_name) or nic.name,
+                place=_listed(str(nic.pci), more, *nic.netdevs),
+                detail=_listed(
+                    link_speed(nic.speed_mbps),
+                    current if nic.driver in {None, nic.current_driver} else f"{current} → {nic.driver}",
+                    f"{nic.vfs} VFs" if nic.vfs else "",
+                ),
+                chip=nic.role.value,
+                fill=ROLES[nic.role],
+                tooltip=f"{nic.name}: {nic.reason}",
+            )
 
 
 def _listed(*parts: str | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Group
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 # Distances to more nodes than this are told by their extremes.
 _DISTANCES: Final = 8
+# More rows than this that say the same are told by their number.
+_ALIKE: Final = 4
 _BAR_WIDTH: Final = 40
 # A text that wraps in a narrower column than this goes under its label.
 _COLUMN: Final = 28
@@ -233,42 +235,46 @@ def _distances(node: NumaNode, nodes: int) -> str:
 
 
 def _nic_lines(nics: Sequence[Nic]) -> list[RenderableType]:
-    """Two lines a NIC: where it is, what it is; VFs that differ by their address alone share an entry."""
-    lead = [list(alike) for _, alike in groupby(nics, key=_nic_likeness)]
-    rows = [
-        (
-            str(alike[0].pci),
-            " ".join(alike[0].netdevs),
-            link_speed(alike[0].speed_mbps) or ("down" if alike[0].netdevs else ""),
-            "" if alike[0].node is None else str(alike[0].node),
-            alike[0].driver or "none",
-            "" if alike[0].iommu_group is None else str(alike[0].iommu_group),
-            "" if alike[0].total_vfs is None else f"{alike[0].num_vfs or 0} of {alike[0].total_vfs}",
+    def row(nic: Nic) -> Sequence[str]:
+        return (
+            str(nic.pci),
+            " ".join(nic.netdevs),
+            link_speed(nic.speed_mbps) or ("down" if nic.netdevs else ""),
+            "" if nic.node is None else str(nic.node),
+            nic.driver or "none",
+            "" if nic.iommu_group is None else str(nic.iommu_group),
+            "" if nic.total_vfs is None else f"{nic.num_vfs or 0} of {nic.total_vfs}",
         )
-        for alike in lead
-    ]
-    header, *lines = _table(("PCI", "netdev", "speed", "node", "driver", "group", "VFs"), rows)
-    found: list[RenderableType] = [header]
-    for line, alike in zip(lines, lead, strict=True):
-        first = alike[0]
-        vf = f"VF of {first.physfn}: " if first.physfn else ""
-        found += [
-            line,
-            _indented(Text(f"{vf}{wording.device_name(first)}{_others(len(alike), alike[-1].pci)}", "dim"), 4),
-        ]
-        if first.management:
-            found.append(_indented(Text.assemble(("management: ", "bold"), first.management), 4))
-    return found if lead else []
+
+    def details(nic: Nic) -> Iterator[Text]:
+        vf = f"VF of {nic.physfn}: " if nic.physfn else ""
+        yield Text(vf + wording.device_name(nic), "dim")
+        if nic.management:
+            yield Text.assemble(("management: ", "bold"), nic.management)
+
+    groups = [list(alike) for _, alike in groupby(nics, key=lambda nic: [*map(str, details(nic))])]
+    header = ("PCI", "netdev", "speed", "node", "driver", "group", "VFs")
+    return _grouped(
+        header, [[row(nic) for nic in alike] for alike in groups], [[*details(alike[0])] for alike in groups]
+    )
 
 
-def _nic_likeness(nic: Nic) -> tuple[object, ...]:
-    if nic.physfn is None:
-        return (nic.pci,)
-    return (nic.physfn, nic.driver, nic.device, nic.speed_mbps, nic.management, bool(nic.netdevs))
+def _grouped(
+    header: Sequence[str], groups: Sequence[Sequence[Sequence[str]]], details: Sequence[Sequence[Text]]
+) -> list[RenderableType]:
+    """A table in which rows of a group stand together, and under them once what is true of all.
 
-
-def _others(number: int, last: object) -> str:
-    return f", and {number - 1} more up to {last}" if number > 1 else ""
+    Of a large group, such as the VFs of a port, only the first row is shown, with the number of the others.
+    """
+    shown = [rows if len(rows) <= _ALIKE else rows[:1] for rows in groups]
+    heading, *lines = _table(header, [*chain(*shown)])
+    left = iter(lines)
+    found: list[RenderableType] = [heading] if groups else []
+    for rows, kept, texts in zip(groups, shown, details, strict=True):
+        found += islice(left, len(kept))
+        more = f"and {len(rows) - 1} more up to {rows[-1][0]}" if len(kept) < len(rows) else ""
+        found += [_indented(text, 4) for text in ([Text(more)] if more else []) + [*texts]]
+    return found
 
 
 def _ovs_line(host: Host) -> RenderableType:
@@ -395,34 +401,29 @@ def _lengths(shares: Sequence[int], width: int) -> list[int]:
 
 
 def _nic_plan_lines(nics: Sequence[NicPlan]) -> list[RenderableType]:
-    lead = [list(alike) for _, alike in groupby(nics, key=_nic_plan_likeness)]
-    rows = [
-        (
-            str(alike[0].pci),
-            " ".join(alike[0].netdevs),
-            link_speed(alike[0].speed_mbps),
-            "" if alike[0].node is None else str(alike[0].node),
-            alike[0].role.value,
-            _driver_change(alike[0]),
-            _vf_text(alike[0]),
+    def row(nic: NicPlan) -> Sequence[str]:
+        return (
+            str(nic.pci),
+            " ".join(nic.netdevs),
+            link_speed(nic.speed_mbps),
+            "" if nic.node is None else str(nic.node),
+            nic.role.value,
+            _driver_change(nic),
+            _vf_text(nic),
         )
-        for alike in lead
-    ]
-    header, *lines = _table(("PCI", "netdev", "speed", "node", "role", "driver", "VFs"), rows)
-    found: list[RenderableType] = [header]
-    for line, alike in zip(lines, lead, strict=True):
-        role = alike[0].role.value
-        line.highlight_regex(rf"(?<=\s){role}(?=\s|$)", _style(ROLES[alike[0].role]))
-        found += [
-            line,
-            _indented(f"{alike[0].name}{_others(len(alike), alike[-1].pci)}", 4),
-            _indented(Text(alike[0].reason, "dim"), 4),
-        ]
-    return found if lead else []
 
-
-def _nic_plan_likeness(nic: NicPlan) -> tuple[object, ...]:
-    return (nic.role, nic.reason, nic.name, nic.node, nic.current_driver, nic.driver, nic.vfs, len(nic.netdevs))
+    groups = [list(alike) for _, alike in groupby(nics, key=lambda nic: (nic.role, nic.name, nic.reason))]
+    header = ("PCI", "netdev", "speed", "node", "role", "driver", "VFs")
+    found = _grouped(
+        header,
+        [[row(nic) for nic in alike] for alike in groups],
+        [[Text(alike[0].name), Text(alike[0].reason, "dim")] for alike in groups],
+    )
+    for line in found:
+        if isinstance(line, Text):
+            for role, color in ROLES.items():
+                line.highlight_regex(rf"(?<= ){role}(?= |$)", _style(color))
+    return found
 
 
 def _driver_change(nic: NicPlan) -> str:
