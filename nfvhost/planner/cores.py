@@ -211,8 +211,8 @@ def _pmd_cores(profile: Profile, ports: tuple[DpdkPort, ...], table: _Table, wis
     free = len(table.free())
     if not free:
         table.notes.warn(
-            f"PMD threads overlap the host's CPU {home_core(table.layout).first}, the only one: they poll without a pause, "
-            "so expect a slow host"
+            f"PMD threads overlap the host's CPU {home_core(table.layout).first}, the only one: they poll without a "
+            "pause, so expect a slow host"
         )
         return (home_core(table.layout),)
     demand = _demand(profile, ports, table)

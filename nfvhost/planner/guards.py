@@ -78,16 +78,17 @@ def _memory(host: Host, memory: MemoryPlan) -> list[str]:
 
 def _nics(host: Host, nics: tuple[NicPlan, ...]) -> list[str]:
     """Broken rules of the NIC roles."""
+    known = {nic.pci: nic for nic in host.nics}
     broken: list[str] = []
     for plan in nics:
-        nic = host.nic(plan.pci)
+        nic = known.get(plan.pci)
         if nic is None:
             broken.append(f"{plan.pci} is not a NIC of this machine")
             continue
-        if (nic.management is not None) != (plan.role is Role.MANAGEMENT):
-            broken.append(f"{plan.pci} is planned as {plan.role}, and management says {nic.management or 'no'}")
+        if nic.management is not None and plan.role is not Role.MANAGEMENT:
+            broken.append(f"{plan.pci} carries management ({nic.management}) and is planned as {plan.role}")
         if plan.role is Role.MANAGEMENT and (plan.driver or plan.vfs or plan.vdpa_devices):
-            broken.append(f"{plan.pci} carries management and would be changed")
+            broken.append(f"{plan.pci} is kept for management and would be changed")
         if plan.vfs is not None and plan.vfs > (nic.total_vfs or 0):
             broken.append(f"{plan.pci} gets {plan.vfs} VFs, it can have {nic.total_vfs or 0}")
     if len({plan.pci for plan in nics}) != len(nics):
