@@ -67,7 +67,7 @@ def bridge_of_nic(nic: NicPlan, profile: Profile) -> str:
 def _nic_port(nic: NicPlan, profile: Profile, name: str, xdp: int, notes: Notebook) -> DpdkPort:
     wish = profile.nics[nic.wish] if nic.wish is not None else None
     bridge = bridge_of_nic(nic, profile)
-    if wish is not None and (problem := _bad_name(bridge)) is not None:
+    if wish is not None and (problem := bad_name(bridge)) is not None:
         key = "bridge" if wish.bridge is not None else "physnet"
         notes.refuse(f"the bridge {bridge} {problem}", where=f"nics[{nic.wish}].{key}", hint="name a shorter `bridge`")
     port = DpdkPort(
@@ -209,11 +209,12 @@ def _vhost_port(
 
 def _check_names(name: str, bridge: str, where: str, notes: Notebook) -> None:
     for key, text in (("name", name), ("bridge", bridge)):
-        if (problem := _bad_name(text)) is not None:
+        if (problem := bad_name(text)) is not None:
             notes.refuse(f"{text!r} {problem}", where=f"{where}.{key}", hint="such as dpdk0, vm1, br-phy")
 
 
-def _bad_name(name: str) -> str | None:
+def bad_name(name: str) -> str | None:
+    """What keeps a port or bridge from having that name; None where it can."""
     if len(name) > _MAX_NAME:
         return f"has {len(name)} characters, and interface names have at most {_MAX_NAME}"
     if not _NAME.fullmatch(name):

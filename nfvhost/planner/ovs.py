@@ -193,7 +193,7 @@ def _threads(notes: Notebook) -> dict[str, str]:
     notes.decide(
         "ovs.threads",
         "1 handler, 1 revalidator",
-        "PMD threads handle the upcalls of a netdev bridge themselves, and all of OVS's other threads share the one CPU "
+        "PMD threads handle the upcalls of a netdev bridge themselves, and OVS's other threads share the one CPU "
         "of dpdk-lcore-mask: OVS's default, by the number of all CPUs, would crowd it",
     )
     return {"n-handler-threads": "1", "n-revalidator-threads": "1"}
