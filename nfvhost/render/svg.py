@@ -38,12 +38,14 @@ if TYPE_CHECKING:
 
 _PAGE: Final = 1360.0
 _GAP: Final = 10.0
-_LEAST: Final = 560.0
-_LEGEND: Final = 250.0
-_CARD: Final = 240.0
+_LEAST: Final = 776.0
+_LEGEND: Final = 240.0
+_CARD: Final = 238.0
 # More NICs of one node than this are told by their number, and more that say the same.
 _ALIKE: Final = 4
 _CARDS: Final = 16
+# The font of CPU numbers by the number of CPUs, at the most.
+_FONTS: Final = ((16, 16.0), (64, 12.0), (256, 10.0))
 _PLAIN: Final = "#cfe6f7"
 _PERFORMANCE: Final = "#f7d9a8"
 _EFFICIENCY: Final = "#bfe5d6"
@@ -113,7 +115,7 @@ def plan_svg(host: Host, plan: Plan) -> str:
         _Scene(
             host=host,
             looks={cpu.id: _plan_look(cpu, members.get(cpu.id, ())) for cpu in host.cpus if cpu.online},
-            memory={node.node: _plan_memory(node) for node in plan.memory.nodes},
+            memory={node.node: _plan_memory(node) for node in plan.memory.nodes if node.total_mib},
             cards=tuple(_plan_cards(host, plan.nics)),
         )
     )
@@ -128,7 +130,8 @@ def _head(host: Host, title: str, width: float) -> Block:
     return column(
         [
             paragraph(title, size=20, bold=True, width=width),
-            paragraph(f"{wording.shape(host)} · {wording.platform(host)}", size=12, fill=FAINT, width=width),
+            paragraph(wording.shape(host), size=12, fill=FAINT, width=width),
+            paragraph(wording.platform(host), size=12, fill=FAINT, width=width),
         ],
         4,
     )
@@ -218,7 +221,7 @@ class _Scale:
     def of(cls, host: Host, nodes: int) -> _Scale:
         """Sizes by the number of CPUs and nodes."""
         count = len(host.online)
-        font = 12.0 if count <= 64 else 10.0 if count <= 256 else 9.0  # noqa: PLR2004 - by eye
+        font = next((size for most, size in _FONTS if count <= most), 9.0)
         digits = len(str(max((cpu.id for cpu in host.cpus), default=0)))
         few = nodes <= 4  # noqa: PLR2004 - by eye
         inner = (_PAGE - 9 * _GAP) / 2 if few else 320.0
@@ -373,12 +376,14 @@ def _cards(cards: Sequence[_Card], width: float) -> Block:
 
 
 def _card(card: _Card, width: float) -> Block:
-    inner = width - 6 - 6 - 5 - 5
-    words = text(card.chip, size=10, bold=True) if card.chip else None
-    chip = [over(rect(words.width + 12, 16, fill=card.fill, radius=8), words)] if words else []
-    title = text(card.title, size=11, bold=True, width=inner - (chip[0].width + 6 if chip else 0))
-    lines = [text(line, size=10, fill=FAINT, width=inner) for line in (card.place, card.detail)]
-    body = column([row([title, *chip], 6), *lines], 2)
+    inner = width - 22
+    last = text(card.detail, size=10, fill=FAINT, width=inner)
+    if card.chip:
+        words = text(card.chip, size=10, bold=True)
+        chip = over(rect(words.width + 12, 16, fill=card.fill, radius=8), words)
+        last = row([text(card.detail, size=10, fill=FAINT, width=inner - chip.width - 6), chip], 6)
+    title = text(card.title, size=11, bold=True, width=inner)
+    body = column([title, text(card.place, size=10, fill=FAINT, width=inner), last], 2)
     stripe = rect(5, body.height, fill=card.fill, radius=2, tooltip=card.tooltip)
     return frame(row([stripe, body], 5), pad=6, width=width, radius=4)
 
@@ -389,7 +394,7 @@ def _host_cards(nics: Iterable[Nic]) -> Iterator[_Card]:
 
     for _, alike in groupby(nics, key=likeness):
         nic, *others = alike
-        name = nic.device_name or nic.vendor_name or f"{nic.vendor}:{nic.device}"
+        name = _short_name(nic) or nic.vendor_name or f"{nic.vendor}:{nic.device}"
         vfs = "" if nic.total_vfs is None else f"{nic.num_vfs or 0} of {nic.total_vfs} VFs"
         yield _Card(
             node=nic.node,
@@ -412,7 +417,7 @@ def _plan_cards(host: Host, nics: Iterable[NicPlan]) -> Iterator[_Card]:
             current = nic.current_driver or "no driver"
             yield _Card(
                 node=nic.node,
-                title=(device and device.device_name) or nic.name,
+                title=(device and _short_name(device)) or nic.name,
                 place=_listed(str(nic.pci), more, *nic.netdevs),
                 detail=_listed(
                     link_speed(nic.speed_mbps),
@@ -423,6 +428,11 @@ def _plan_cards(host: Host, nics: Iterable[NicPlan]) -> Iterator[_Card]:
                 fill=ROLES[nic.role],
                 tooltip=f"{nic.name}: {nic.reason}",
             )
+
+
+def _short_name(nic: Nic) -> str:
+    """The device's name without the words that half of all NICs begin with."""
+    return (nic.device_name or "").removeprefix("Ethernet Controller ")
 
 
 def _listed(*parts: str | None) -> str:

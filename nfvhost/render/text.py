@@ -54,9 +54,9 @@ _CONTROLS: Final = {code: "?" for code in (*range(0x20), *range(0x7F, 0xA0)) if 
 def host_screen(host: Host) -> RenderableType:
     """Everything that a person wants to know of a machine before planning it."""
     parts: list[RenderableType] = [
-        Text(wording.processor(host), style="bold"),
-        Text(wording.shape(host)),
-        Text(wording.platform(host)),
+        _indented(Text(wording.processor(host), style="bold"), 0),
+        _indented(wording.shape(host), 0),
+        _indented(wording.platform(host), 0),
         *_section("Cores", _host_cores(host)),
         *_section("Memory", _node_table(host)),
         *_section("NICs", _nic_lines(host.nics) or [Text("  none", style="dim")]),
@@ -70,9 +70,9 @@ def plan_screen(host: Host, plan: Plan) -> RenderableType:
     """Who gets which core, page and NIC, and why."""
     shown = {f"nics.{nic.pci}" for nic in plan.nics}
     parts: list[RenderableType] = [
-        Text.assemble(("Plan ", "bold"), (plan.profile, "bold"), " for ", wording.processor(host)),
-        Text(wording.shape(host)),
-        Text(wording.summary(host, plan), style="bold"),
+        _indented(Text.assemble((f"Plan {plan.profile}", "bold"), " for ", wording.processor(host)), 0),
+        _indented(wording.shape(host), 0),
+        _indented(Text(wording.summary(host, plan), "bold"), 0),
         *_section("Cores", _plan_cores(host, plan)),
         *_section("Memory in MiB", [_MemoryBars(plan.memory.nodes)] if plan.memory.nodes else []),
         *_section("NICs", _nic_plan_lines(plan.nics) or [Text("  none", style="dim")]),
@@ -478,7 +478,7 @@ def _guest_lines(guests: Sequence[GuestPlan]) -> list[RenderableType]:
 def _reasons(decisions: Iterable[Decision]) -> list[RenderableType]:
     lines: list[RenderableType] = []
     for decision in decisions:
-        lines.append(Text.assemble("  ", (decision.subject, "bold"), "  ", decision.choice))
+        lines.append(_Hanging(Text.assemble("  ", (decision.subject, "bold"), "  "), Text(decision.choice)))
         lines.append(_indented(Text(decision.reason, "dim"), 4))
     return lines
 

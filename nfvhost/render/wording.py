@@ -126,9 +126,11 @@ def summary(host: Host, plan: Plan) -> str:
     def number(cpus: CpuSet) -> str:
         return counted(core_count(host, cpus), "core")
 
+    memory = f" and {memory_size(guest_kib)}" if guest_kib else ""
+    work = f" for {counted(ports, 'port')}" if ports else ""
     parts = [
-        f"guests get {number(plan.cpus.dedicated)} and {memory_size(guest_kib)}",
-        f"OVS-DPDK gets {number(plan.cpus.pmd)} for {counted(ports, 'port')}" if plan.cpus.pmd else "",
+        f"guests get {number(plan.cpus.dedicated)}{memory}",
+        f"OVS-DPDK gets {number(plan.cpus.pmd)}{work}" if plan.cpus.pmd else "",
         f"the host keeps {number(plan.cpus.host)}",
     ]
     text = "; ".join(filter(None, parts))
