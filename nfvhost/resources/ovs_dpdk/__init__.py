@@ -110,7 +110,7 @@ class OvsDpdk:
                 carried_out = database.wait_for_cfg(number, timeout_s=self.carry_out_s, alive=_alive(before))
             left = tuple(
                 Problem(what=what, where=f"{RESOURCE}: {key}", hint="set it back by hand with ovs-vsctl")
-                for key, what in remains(before.database, database.read(), changes)
+                for key, what in remains(database.read(), changes)
             )
         switch = before.switch
         if left or switch is None or not switch.daemon.alive:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from nfvhost.access.ovs_rows import Bridge, Drop, Make, OpenVswitch, Operation, Place, Port, Restore, Set, value_at
 from nfvhost.model.change import Change
 from nfvhost.resources.ovs_dpdk.difference import find_port, type_at
-from nfvhost.resources.ovs_dpdk.place import key_of, parse_key
+from nfvhost.resources.ovs_dpdk.place import parse_key
 
 
 def operations_of(changes: tuple[Change, ...]) -> tuple[Operation, ...]:
@@ -33,41 +33,43 @@ def operations_of(changes: tuple[Change, ...]) -> tuple[Operation, ...]:
 def way_back(before: OpenVswitch, now: OpenVswitch, changes: tuple[Change, ...]) -> tuple[Operation, ...]:
     """What makes each place that the changes name what it was before; empty where it is.
 
-    From what is there now, not from what was meant: a transaction that was cut off may or may not have happened.
+    From what is there now, not from what was meant: a transaction that was cut off may or may not have happened. What
+    is neither as before nor as the change wanted it is someone else's, who wrote meanwhile, and stays.
     """
     drops: list[Operation] = []
     restores: list[Operation] = []
     sets: list[Operation] = []
-    places = tuple(dict.fromkeys(parse_key(change.key) for change in changes))
+    places = [(*parse_key(change.key), change) for change in changes]
     # Bridges that go or come back with all that is in them.
-    whole = {place.bridge for place, _ in places if place.bridge and _comes_or_goes(before, now, Place(place.bridge))}
-    for place, setting in places:
-        was, is_now = _row(before, place), _row(now, place)
-        if place.port is not None and place.bridge in whole:
+    whole = {
+        place.bridge for place, _, _ in places if place.bridge and _comes_or_goes(before, now, Place(place.bridge))
+    }
+    for place, setting, change in places:
+        if _value(now, place, setting) != change.after or (place.port is not None and place.bridge in whole):
             continue
+        was = _row(before, place)
         if place.bridge is not None and _comes_or_goes(before, now, place):
             if setting is None and was is None:
                 drops.append(Drop(place=place))
             elif setting is None and was is not None:
                 restores.append(Restore(of=place.bridge if place.port is not None else None, row=was))
-            continue
-        if place.bridge is not None and was is None and is_now is None:
-            continue
-        name = setting if setting is not None else _type_column(place)
-        old, new = value_at(before, place, name), value_at(now, place, name)
-        if old != new:
-            sets.append(Set(place=place, setting=name, before=new, after=old))
+        elif change.before != change.after and (place.bridge is None or was is not None):
+            name = setting if setting is not None else _type_column(place)
+            sets.append(Set(place=place, setting=name, before=change.after, after=change.before))
     return (*drops, *restores, *sets)
 
 
-def remains(before: OpenVswitch, now: OpenVswitch, changes: tuple[Change, ...]) -> Iterator[tuple[str, str]]:
-    """The keys that are not as they were before, each with the words for it."""
-    for place, setting in dict.fromkeys(parse_key(change.key) for change in changes):
-        name = setting if setting is not None or place.bridge is None else _type_column(place)
-        old = value_at(before, place, name or "")
-        new = value_at(now, place, name or "")
-        if old != new:
-            yield key_of(place, setting), f"was {_shown(old)} and is {_shown(new)}"
+def remains(now: OpenVswitch, changes: tuple[Change, ...]) -> Iterator[tuple[str, str]]:
+    """The keys that still are as the changes wanted them, each with the words for it."""
+    for change in changes:
+        place, setting = parse_key(change.key)
+        new = _value(now, place, setting)
+        if new == change.after and new != change.before:
+            yield change.key, f"was {_shown(change.before)} and is {_shown(new)}"
+
+
+def _value(rows: OpenVswitch, place: Place, setting: str | None) -> str | None:
+    return type_at(rows, place) if setting is None else value_at(rows, place, setting)
 
 
 def _shown(value: str | None) -> str:
