@@ -6,7 +6,7 @@ from nfvhost.errors import DocumentError, PreconditionError
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
 from nfvhost.model.profile import Profile
-from nfvhost.planner import cores, guards, guests, hugepages, nics, ovs
+from nfvhost.planner import cores, guards, guests, hugepages, kernel_args, nics, nova, ovs, tunnels
 from nfvhost.planner.fingerprint import planned_host, stale_facts
 from nfvhost.planner.notebook import Notebook
 
@@ -27,6 +27,10 @@ def make_plan(host: Host, profile: Profile) -> Plan:
     memory = hugepages.divide(host, profile, ports, pools, notes)
     placed = guests.place(host, profile, pools, memory, nic_plans, notes)
     switch = ovs.plan_ovs(host, profile, nic_plans, ports, pools, memory, notes)
+    tunnel_plans, switch = tunnels.plan_tunnels(host, profile, switch, notes)
+    kernel = kernel_args.plan_kernel_args(host, profile, pools, memory, nic_plans, notes)
+    compute = nova.plan_nova(host, profile, pools, memory, nic_plans, notes)
+    agent = nova.plan_neutron(profile, switch, notes)
     _refuse(notes)
     plan = Plan(
         profile=profile.name,
@@ -34,12 +38,12 @@ def make_plan(host: Host, profile: Profile) -> Plan:
         cpus=pools,
         memory=memory,
         isolation=profile.isolation,
-        kernel_args=(),
+        kernel_args=kernel,
         nics=nic_plans,
         ovs=switch,
-        tunnels=(),
-        nova=None,
-        neutron=None,
+        tunnels=tunnel_plans,
+        nova=compute,
+        neutron=agent,
         guests=placed,
         decisions=tuple(notes.decisions),
         warnings=tuple(notes.warnings),

@@ -152,7 +152,7 @@ def _budgets(host: Host, profile: Profile, pools: CpuPools, notes: Notebook) -> 
     if not totals.get(home if home is not None else -1) and with_cpus:
         # The host's CPUs have no memory of their own: the nearest that has serves.
         home = nearest(host, home or 0, [node for node, total in totals.items() if total])
-    floors = {node: _floor_mib(total or 0, home=node == home, cpus=node in with_cpus) for node, total in totals.items()}
+    floors = _floors(totals, with_cpus, home)
     asked = profile.memory.host_mib
     if asked is not None:
         floors = _asked_floors(asked, totals, floors, with_cpus, notes)
@@ -197,6 +197,17 @@ def _floor_mib(total_mib: int, *, home: bool, cpus: bool) -> int:
         return total_mib
     least = max(total_mib // 2, LEAST_MIB if home else 0)
     return min(_floor_rule_mib(total_mib, home=home), least, total_mib)
+
+
+def _floors(totals: dict[int, int | None], with_cpus: set[int], home: int | None) -> dict[int, int]:
+    """The floor of each node by rule; together never below the least that a host needs, where the machine has it."""
+    floors = {node: _floor_mib(total or 0, home=node == home, cpus=node in with_cpus) for node, total in totals.items()}
+    missing = LEAST_MIB - sum(floors[node] for node in with_cpus & set(floors))
+    for node in sorted(with_cpus & set(floors)):
+        more = min(max(0, missing), (totals[node] or 0) - floors[node])
+        floors[node] += more
+        missing -= more
+    return floors
 
 
 def _asked_floors(
