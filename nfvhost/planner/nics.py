@@ -245,10 +245,13 @@ def _choose(scene: Scene, plans: dict[PciAddress, NicPlan], notes: Notebook) -> 
     linked = [card for card in able if card.link is not False]
     fast = [card for card in linked or able if (card.speed_mbps or 0) >= _FAST_MBPS]
     chosen = fast or (linked or able)[:1]
-    for card in chosen:
+    for number, card in enumerate(sorted(chosen, key=lambda card: card.nic.pci), start=1):
         why = "idle and at least 10 Gbit/s" if card in fast else "the fastest idle port that DPDK can drive"
         plans[card.nic.pci] = replace(
-            _plan(card, Role.DPDK, f"{why}; {ability(scene, card, Role.DPDK)}"), mtu=scene.profile.ovs.mtu or 1500
+            _plan(card, Role.DPDK, f"{why}; {ability(scene, card, Role.DPDK)}"),
+            mtu=scene.profile.ovs.mtu or 1500,
+            # Each port is a network of its own: two in one bridge are a loop where they end in the same switch.
+            physnet=f"physnet{number}",
         )
         if card.link is False:
             notes.warn(f"{card.nic.pci} has no link: plug a cable in before traffic is expected")
@@ -274,7 +277,9 @@ def _choose_afxdp(scene: Scene, plans: dict[PciAddress, NicPlan], notes: Noteboo
     for card in able[:1]:
         no_dpdk = obstacle(scene, card, Role.DPDK, wanted_vfs=None)
         reason = f"no port here can be driven by DPDK ({no_dpdk}); {ability(scene, card, Role.AFXDP)}"
-        plans[card.nic.pci] = replace(_plan(card, Role.AFXDP, reason), mtu=scene.profile.ovs.mtu or 1500)
+        plans[card.nic.pci] = replace(
+            _plan(card, Role.AFXDP, reason), mtu=scene.profile.ovs.mtu or 1500, physnet="physnet1"
+        )
         return
     if scene.cards and any(card.nic.management for card in scene.cards):
         notes.warn(

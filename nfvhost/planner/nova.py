@@ -111,6 +111,6 @@ def plan_neutron(profile: Profile, ovs: OvsPlan | None, notes: Notebook) -> Neut
         ", ".join(f"{physnet}:{bridge}" for physnet, bridge in mappings) or "none",
         "each physnet and the bridge with its ports"
         if mappings
-        else "no entry of the profile's nics has a physnet with a port here: guests reach each other, not the outside",
+        else "no port here has a physnet: guests reach each other, not the outside",
     )
     return NeutronPlan(datapath_type="netdev", vhostuser_socket_dir=ovs.socket_dir, bridge_mappings=mappings)

@@ -47,11 +47,7 @@ def plan_ovs(
     memory: MemoryPlan,
     notes: Notebook,
 ) -> OvsPlan | None:
-    """Keys, bridges and ports of OVS-DPDK; None where there is nothing to switch and nobody to poll.
-
-    `nics` is what `ports` were made of.
-    """
-    del nics
+    """Keys, bridges and ports of OVS-DPDK; None where there is nothing to switch and nobody to poll."""
     if not ports and not pools.pmd:
         notes.decide("ovs", "none", "no port is planned and no CPU polls: nothing here needs OVS-DPDK")
         return None
@@ -60,7 +56,7 @@ def plan_ovs(
     _warn_of_installed(host, releases, notes)
     if host.model.architecture not in _ARCHITECTURES:
         notes.warn(f"DPDK is not built for {host.model.architecture}: OVS-DPDK will not run on this machine")
-    bridges = _bridges(profile, ports, notes)
+    bridges = _bridges(profile, nics, ports, notes)
     directory = profile.ovs.socket_dir or SOCKET_DIR
     notes.decide(
         "ovs.socketDir",
@@ -242,7 +238,9 @@ def _sleep(profile: Profile, releases: Releases, notes: Notebook) -> dict[str, s
 # Bridges and ports.
 
 
-def _bridges(profile: Profile, ports: tuple[DpdkPort, ...], notes: Notebook) -> tuple[OvsBridge, ...]:
+def _bridges(
+    profile: Profile, nics: tuple[NicPlan, ...], ports: tuple[DpdkPort, ...], notes: Notebook
+) -> tuple[OvsBridge, ...]:
     integration = profile.ovs.integration_bridge or INTEGRATION_BRIDGE
     by_name: dict[str, list[OvsPort]] = {}
     if profile.nova.enabled:
@@ -258,7 +256,8 @@ def _bridges(profile: Profile, ports: tuple[DpdkPort, ...], notes: Notebook) -> 
         if profile.nova.enabled
         else "all with the data path netdev; they learn addresses like a switch where no controller comes",
     )
-    physnets = {bridge: physnet for physnet, bridge in physnet_bridges(profile, ports)}
+    physnets = _physnets(nics, ports)
+    _warn_of_loops(by_name, notes)
     return tuple(
         OvsBridge(
             name=name,
@@ -272,16 +271,25 @@ def _bridges(profile: Profile, ports: tuple[DpdkPort, ...], notes: Notebook) -> 
     )
 
 
-def physnet_bridges(profile: Profile, ports: tuple[DpdkPort, ...]) -> tuple[tuple[str, str], ...]:
-    """(physnet, bridge) of the profile's entries whose bridge is planned, each physnet once, sorted."""
-    planned = {port.bridge for port in ports}
-    pairs: dict[str, str] = {}
-    for wish in profile.nics:
-        if wish.physnet is not None:
-            bridge = wish.bridge or f"br-{wish.physnet}"
-            if bridge in planned:
-                pairs.setdefault(wish.physnet, bridge)
-    return tuple(sorted(pairs.items()))
+def _physnets(nics: tuple[NicPlan, ...], ports: tuple[DpdkPort, ...]) -> dict[str, str]:
+    """The physnet of each bridge that has one; the first in order of address where NICs of several meet."""
+    of_nic = {nic.pci: nic.physnet for nic in nics}
+    found: dict[str, str] = {}
+    for port in ports:
+        physnet = of_nic.get(port.pci) if port.pci is not None else None
+        if physnet is not None:
+            found.setdefault(port.bridge, physnet)
+    return found
+
+
+def _warn_of_loops(by_name: dict[str, list[OvsPort]], notes: Notebook) -> None:
+    for name, members in sorted(by_name.items()):
+        outside = [port.name for port in members if port.type == "dpdk" and not port.options[0][1].startswith("net_")]
+        if len(outside) > 1:
+            notes.warn(
+                f"{', '.join(outside)} are all in {name}: where they end in one network, packets go round in it for ever; "
+                "make a bond of them, or give each a physnet or bridge of its own"
+            )
 
 
 def _ovs_port(profile: Profile, port: DpdkPort) -> OvsPort:
