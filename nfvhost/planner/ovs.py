@@ -226,9 +226,8 @@ def _sleep(profile: Profile, releases: Releases, notes: Notebook) -> dict[str, s
     name = next((key for key in ("pmd-sleep-max", "pmd-maxsleep") if key_known(key, releases.ovs)), None)
     if name is None:
         if asked:
-            notes.warn(
-                f"PMD threads of OVS {releases.ovs_text} cannot sleep (3.1 and later can): they poll at all times"
-            )
+            why = f"OVS {releases.ovs_text} cannot do what ovs.sleepMaxUs asks: its PMD threads poll at all times"
+            notes.decide("ovs.pmd-sleep-max", "none", f"{why} (3.1 and later can sleep)")
         return {}
     why = "an idle PMD thread sleeps up to so many us, which saves power and costs latency" if asked else "never sleep"
     notes.decide(f"ovs.{name}", str(asked), why)
@@ -257,7 +256,7 @@ def _bridges(
         else "all with the data path netdev; they learn addresses like a switch where no controller comes",
     )
     physnets = _physnets(nics, ports)
-    _warn_of_loops(by_name, notes)
+    _warn_of_loops(ports, notes)
     return tuple(
         OvsBridge(
             name=name,
@@ -282,13 +281,16 @@ def _physnets(nics: tuple[NicPlan, ...], ports: tuple[DpdkPort, ...]) -> dict[st
     return found
 
 
-def _warn_of_loops(by_name: dict[str, list[OvsPort]], notes: Notebook) -> None:
-    for name, members in sorted(by_name.items()):
-        outside = [port.name for port in members if port.type == "dpdk" and not port.options[0][1].startswith("net_")]
-        if len(outside) > 1:
+def _warn_of_loops(ports: tuple[DpdkPort, ...], notes: Notebook) -> None:
+    outside: dict[str, list[str]] = {}
+    for port in ports:
+        if port.pci is not None:
+            outside.setdefault(port.bridge, []).append(port.name)
+    for name, members in sorted(outside.items()):
+        if len(members) > 1:
             notes.warn(
-                f"{', '.join(outside)} are all in {name}: where they end in one network, packets go round in it for ever; "
-                "make a bond of them, or give each a physnet or bridge of its own"
+                f"{', '.join(members)} are all in {name}: where they end in one network, packets go round in it for "
+                "ever; make a bond of them, or give each a physnet or bridge of its own"
             )
 
 
