@@ -108,7 +108,8 @@ class Harmless:
 
 def _section(title: str, body: Sequence[RenderableType]) -> list[RenderableType]:
     """A heading and its body; nothing where the body is empty."""
-    return [Text(), _Heading(title), *body] if body else []
+    lines = [_indented(one, 0) if isinstance(one, Text) else one for one in body]
+    return [Text(), _Heading(title), *lines] if body else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,12 @@ from nfvhost.inspect import inspect_host
 from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.host import Host, cores, l3_groups
 from nfvhost.model.pci import PciAddress
+from nfvhost.model.plan import Plan
+from nfvhost.model.profile import Role
+from nfvhost.planfile import default_profile
+from nfvhost.planner import make_plan
+from nfvhost.render import print_plan
+from nfvhost.render.svg import plan_svg
 
 EXAMPLE = Path(__file__).parents[2] / "examples/home-server/host"
 REALTEK = PciAddress.parse("0000:05:00.0")
@@ -59,3 +66,44 @@ def test_it_is_a_debian_on_metal_with_grub(host: Host) -> None:
     assert (host.distribution.id, host.distribution.version_id) == ("debian", "12")
     assert (host.boot_loader, host.init, host.virtualization, host.container) == ("grub", "systemd", None, None)
     assert host.warnings == ()
+
+
+@pytest.fixture(scope="module")
+def plan(host: Host) -> Plan:
+    return make_plan(host, default_profile())
+
+
+def test_the_host_keeps_the_core_of_cpu_0(plan: Plan) -> None:
+    assert plan.cpus.host == plan.cpus.shared == CpuSet.parse("0,6")
+
+
+def test_the_pmd_shares_the_cache_of_the_host_so_that_guests_have_the_other_whole(host: Host, plan: Plan) -> None:
+    near, far = l3_groups(host)
+    assert plan.cpus.pmd in cores(host)
+    assert plan.cpus.pmd <= near - plan.cpus.host
+    assert far <= plan.cpus.dedicated
+    assert plan.cpus.host | plan.cpus.pmd | plan.cpus.dedicated == host.online
+
+
+def test_the_realtek_port_is_never_touched_and_the_x710_switches(plan: Plan) -> None:
+    assert {nic.pci: (nic.role, nic.driver) for nic in plan.nics} == {
+        REALTEK: (Role.MANAGEMENT, None),
+        PORTS[0]: (Role.DPDK, "vfio-pci"),
+        PORTS[1]: (Role.DPDK, "vfio-pci"),
+    }
+
+
+def test_its_pages_are_large_and_leave_the_host_its_floor(plan: Plan) -> None:
+    (node,) = plan.memory.nodes
+    assert [pages.size_mib for pages in node.pages] == [1024]
+    assert node.host_mib + node.ovs_mib + node.guest_mib <= node.total_mib
+    assert sum(pages.size_mib * pages.count for pages in node.pages) == node.ovs_mib + node.guest_mib
+
+
+def test_its_readme_and_picture_are_what_a_run_gives(host: Host, plan: Plan) -> None:
+    screen = io.StringIO()
+    print_plan(host, plan, file=screen, width=80, color=False)
+    readme = (EXAMPLE.parent / "README.md").read_text(encoding="utf-8")
+    assert f"```text\n{screen.getvalue()}```\n" in readme, "paste `COLUMNS=80 nfvhost plan --host …` again"
+    picture = (EXAMPLE.parent / "plan.svg").read_text(encoding="utf-8")
+    assert picture == plan_svg(host, plan), "draw it again with `nfvhost plan --host … --svg`"
