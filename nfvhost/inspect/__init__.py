@@ -48,14 +48,15 @@ def inspect_host(root: Root) -> Host:
     if contested := numa.contested_cpus(claims) & there.online:
         warnings.append(f"several NUMA nodes claim CPUs {contested}; each is planned on one of them")
     cpus = cpu.cpus(tree, there, running=running, nodes=numa.cpu_nodes(tree, claims), warn=warnings.append)
+    groups = cgroup.cpuset_groups(tree)
     functions = pci_functions(tree)
     remapping = iommu(tree, functions)
     interfaces = netdevs(tree, facts)
     host = Host(
         model=cpuinfo.cpu_model(tree, text, architecture=facts.architecture),
         cpus=cpus,
-        allowed=_allowed(tree, there.online, isolated, warnings),
-        allowed_nodes=cgroup.allowed_nodes(tree),
+        allowed=_allowed(cgroup.allowed_cpus(tree, groups, isolated=isolated), there.online, warnings),
+        allowed_nodes=cgroup.allowed_nodes(tree, groups),
         isolated=isolated & there.online,
         nodes=nodes
         or (
@@ -87,8 +88,8 @@ def inspect_host(root: Root) -> Host:
     return replace(host, warnings=tuple(warnings))
 
 
-def _allowed(tree: Root, online: CpuSet, isolated: CpuSet, warnings: list[str]) -> CpuSet:
-    stated = cgroup.allowed_cpus(tree, isolated=isolated)
+def _allowed(stated: CpuSet | None, online: CpuSet, warnings: list[str]) -> CpuSet:
+    """The online CPUs that the control group states; all of them where it states none of them."""
     if stated is None:
         return online
     if stated.isdisjoint(online):

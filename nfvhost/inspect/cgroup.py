@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,21 +46,21 @@ def cpuset_groups(root: Root) -> tuple[CpusetGroup, ...]:
     if legacy_path is None and unified_path is None:
         legacy_path = unified_path = root.read_line("/proc/self/cpuset")
     groups: list[CpusetGroup] = []
-    if legacy or legacy_path is not None or unified_path is None:
+    if legacy_path is not None or unified_path is None:
         mounts = legacy or ("/sys/fs/cgroup/cpuset", "/dev/cpuset")
         groups.append(CpusetGroup(mounts=mounts, path=legacy_path or "/", unified=False))
     groups.append(CpusetGroup(mounts=unified or ("/sys/fs/cgroup",), path=unified_path or "/", unified=True))
     return tuple(groups)
 
 
-def allowed_cpus(root: Root, *, isolated: CpuSet) -> CpuSet | None:
-    """The CPUs that this process's group may use, offline ones maybe included; None where nothing says.
+def allowed_cpus(root: Root, groups: Iterable[CpusetGroup], *, isolated: CpuSet) -> CpuSet | None:
+    """The CPUs that the first of `groups` to say anything may use, offline ones maybe included; None where none does.
 
     Source: cpuset.cpus.effective (version 2), cpuset.effective_cpus and cpuset.cpus (version 1), `cpus` of a
     hierarchy without prefixes; on a kernel without cpusets Cpus_allowed_list of /proc/self/status, to which the
     isolated CPUs belong as well: isolcpus takes them from every process's affinity, and gives them on request.
     """
-    for group in cpuset_groups(root):
+    for group in groups:
         if cpus := _first(root, group, "cpus"):
             return cpus
     match = _ALLOWED.search(root.read_text("/proc/self/status") or "")
@@ -68,12 +68,12 @@ def allowed_cpus(root: Root, *, isolated: CpuSet) -> CpuSet | None:
     return cpus | isolated if cpus else None
 
 
-def allowed_nodes(root: Root) -> tuple[int, ...] | None:
-    """The nodes whose memory this process's group may use; None where nothing says.
+def allowed_nodes(root: Root, groups: Iterable[CpusetGroup]) -> tuple[int, ...] | None:
+    """The nodes whose memory the first of `groups` to say anything may use; None where none does.
 
     Source: cpuset.mems.effective, cpuset.effective_mems, cpuset.mems.
     """
-    for group in cpuset_groups(root):
+    for group in groups:
         if nodes := _first(root, group, "mems"):
             return tuple(nodes)
     return None

@@ -19,8 +19,8 @@ _CPU: Final = re.compile(r"cpu(\d+)")
 _INDEX: Final = re.compile(r"index(\d+)")
 # In a tree without `level` files: the order in which CPUID leaf 4 lists the caches of every x86 (L1d, L1i, L2, L3).
 _LEVELS: Final = (1, 1, 2, 3)
-# What the kernel writes where the firmware gives no id: -1, and 65535 (BAD_APICID of 16 bits) before 6.4.
-_NO_ID: Final = frozenset({-1, 65535})
+# Where the firmware gives no id the kernel writes -1, on x86 also this (arch/x86/include/asm/apicdef.h, BAD_APICID).
+_BAD_APICID: Final = 65535
 # Of the largest; below it, a core is a little one. Documentation/devicetree/bindings/cpu/cpu-capacity.txt
 _LITTLE: Final = 0.5
 _LEVEL_2: Final = 2
@@ -317,4 +317,4 @@ def _groups(claims: Mapping[int, CpuSet | None], what: str, warn: Callable[[str]
 
 def _id(root: Root, path: str) -> int | None:
     number = root.read_int(path)
-    return None if number in _NO_ID else number
+    return None if number is None or number < 0 or number == _BAD_APICID else number

@@ -111,4 +111,7 @@ def test_nodes_may_be_limited_as_well(make_tree: MakeTree) -> None:
     files = {"/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/cpuset.mems.effective": "1,3\n"}
 
     assert inspect_host(make_tree(ONLINE | UNIFIED | files)).allowed_nodes == (1, 3)
-    assert inspect_host(make_tree({"/proc/self/cgroup": "0::/\n"} | ONLINE)).allowed_nodes == (1, 3)
+
+
+def test_without_a_group_no_node_is_said_to_be_allowed(make_tree: MakeTree) -> None:
+    assert inspect_host(make_tree(ONLINE)).allowed_nodes is None
