@@ -18,6 +18,7 @@ from ovs.poller import Poller
 
 from nfvhost.access.clock import now_s
 from nfvhost.access.command import find
+from nfvhost.access.ovs_json import use_fast_parser
 from nfvhost.access.ovs_rows import (
     Bridge,
     Drop,
@@ -34,6 +35,8 @@ from nfvhost.access.ovs_rows import (
 )
 from nfvhost.access.unixctl import DaemonError, call
 from nfvhost.errors import PreconditionError
+
+use_fast_parser()
 
 _Json = Any
 _Named = TypeVar("_Named", "Bridge", "Port")

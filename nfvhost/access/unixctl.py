@@ -13,7 +13,10 @@ from ovs.poller import Poller
 from ovs.stream import Stream
 
 from nfvhost.access.clock import now_s
+from nfvhost.access.ovs_json import use_fast_parser
 from nfvhost.errors import PreconditionError
+
+use_fast_parser()
 
 _MILLISECONDS: Final = 1000
 _UCRED: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7), SO_PEERCRED)

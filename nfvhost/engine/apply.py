@@ -10,11 +10,12 @@ from typing import Any
 from nfvhost.access.machine import Machine
 from nfvhost.engine.interrupt import Interrupted, interruptible, undisturbed
 from nfvhost.engine.lock import locked
-from nfvhost.errors import ApplyError, NfvhostError, PreconditionError, Problem, RollbackError
+from nfvhost.errors import ApplyError, NfvhostError, PreconditionError, Problem, RollbackError, StalePlanError
 from nfvhost.model.change import Activation, Change
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
 from nfvhost.model.report import Drift, Outcome, Report, Result
+from nfvhost.planner.fingerprint import stale_facts
 from nfvhost.resources import Resource
 from nfvhost.resources.order import ORDER
 
@@ -61,6 +62,7 @@ def apply(
     say what is left. A second apply of the same plan writes nothing and reports no change.
     """
     with locked(machine):
+        _refuse_stale(plan, host)
         progress(Step.CHECK, None)
         works = _prepare(plan, machine, host, resources)
         warnings = tuple(str(found) for work in works for found in work.resource.findings(work.before, plan))
@@ -85,6 +87,19 @@ def apply(
         ),
         warnings=warnings,
     )
+
+
+def _refuse_stale(plan: Plan, host: Host) -> None:
+    stale = stale_facts(plan.host.fingerprint, host)
+    if stale:
+        raise StalePlanError(
+            f"the plan is for another machine, or for this one before it changed ({plan.host.name})",
+            hint="make a new one: nfvhost plan",
+            also=tuple(
+                Problem(what=f"planned {planned}, is {actual}", where=f"host.fingerprint.{fact}")
+                for fact, planned, actual in stale
+            ),
+        )
 
 
 def _prepare(plan: Plan, machine: Machine, host: Host, resources: tuple[Resource[Any], ...]) -> tuple[_Work, ...]:

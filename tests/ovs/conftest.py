@@ -5,6 +5,7 @@ A machine that cannot run it skips the tier; with NFVHOST_REQUIRE_TIERS=1, as in
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,11 +18,13 @@ from nfvhost.access.command import check
 from nfvhost.access.hugepages import memory_nodes, read_pool
 from nfvhost.access.machine import Machine
 from nfvhost.access.root import DirectoryRoot
+from nfvhost.engine import Progress
 from nfvhost.errors import PreconditionError
 from nfvhost.inspect import inspect_host
-from nfvhost.model.plan import Plan
+from nfvhost.model.plan import Plan, PlannedHost
 from nfvhost.model.report import Drift, Report
 from nfvhost.model.units import PageSize
+from nfvhost.planner.fingerprint import fingerprint
 from nfvhost.resources.ovs_dpdk import OvsDpdk
 from nfvhost.sandbox import Sandbox
 from nfvhost.sandbox.daemons import find_programs
@@ -143,7 +146,21 @@ class Bed:
 
     def apply(self, plan: Plan) -> Report:
         """What the engine makes of the plan, on the machine inspected just now."""
-        return engine.apply(plan, self.machine, inspect_host(self.machine.root), resources=(self.resource,))
+        return self.apply_with(plan)
+
+    def apply_with(
+        self, plan: Plan, progress: Progress = lambda _step, _change: None, resource: OvsDpdk | None = None
+    ) -> Report:
+        """The same, told of each step, with other deadlines."""
+        host = inspect_host(self.machine.root)
+        fresh = PlannedHost(name="this one", fingerprint=fingerprint(host))
+        return engine.apply(
+            dataclasses.replace(plan, host=fresh),
+            self.machine,
+            host,
+            progress=progress,
+            resources=(resource or self.resource,),
+        )
 
     def drifts(self, plan: Plan) -> tuple[Drift, ...]:
         return self.resource.verify(self.machine, plan)

@@ -15,7 +15,7 @@ from nfvhost.access.command import check, run
 from nfvhost.access.process import read_process
 from nfvhost.engine import Step
 from nfvhost.engine.lock import lock_path, locked
-from nfvhost.errors import ApplyError, ExitCode, PreconditionError, RollbackError
+from nfvhost.errors import ApplyError, ExitCode, PreconditionError, RollbackError, StalePlanError
 from nfvhost.inspect import inspect_host
 from nfvhost.resources.ovs_dpdk import OvsDpdk
 
@@ -51,11 +51,6 @@ class Narrator:
         self.told.append(step)
         if first and step is self.at:
             self.do()
-
-
-def apply_with(bed: Bed, plan: Plan, narrator: Narrator, resource: OvsDpdk | None = None) -> None:
-    host = inspect_host(bed.machine.root)
-    engine.apply(plan, bed.machine, host, progress=narrator, resources=(resource or bed.resource,))
 
 
 def test_a_port_that_fails_in_the_middle_takes_the_whole_apply_back(bed: Bed, ovs: OvsPlans) -> None:
@@ -116,7 +111,7 @@ def test_ovs_vswitchd_killed_in_the_middle_is_named_and_the_database_put_back(be
     narrator = Narrator(at=Step.APPLY, do=lambda: os.kill(pid, signal.SIGKILL))
 
     with pytest.raises(ApplyError, match="failed, and everything was put back") as caught:
-        apply_with(bed, plan_of(bed, ovs, null_ports("a")), narrator)
+        bed.apply_with(plan_of(bed, ovs, null_ports("a")), narrator)
 
     assert "ovs-vswitchd ended" in str(caught.value)
     assert "systemctl start openvswitch-switch" in str(caught.value)
@@ -129,7 +124,7 @@ def test_ovs_vswitchd_that_hangs_is_a_rollback_that_did_not_reach_it(bed: Bed, o
     narrator = Narrator(at=Step.APPLY, do=lambda: os.kill(pid, signal.SIGSTOP))
     try:
         with pytest.raises(RollbackError) as caught:
-            apply_with(bed, plan_of(bed, ovs, null_ports("a")), narrator, OvsDpdk(carry_out_s=0.5, settle_s=0.1))
+            bed.apply_with(plan_of(bed, ovs, null_ports("a")), narrator, OvsDpdk(carry_out_s=0.5, settle_s=0.1))
         assert bed.rows() == before
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -144,7 +139,7 @@ def test_an_ovsdb_server_that_dies_in_the_middle_is_a_rollback_that_failed(bed: 
     narrator = Narrator(at=Step.VERIFY, do=lambda: os.kill(pid, signal.SIGKILL))
 
     with pytest.raises(RollbackError) as caught:
-        apply_with(bed, plan_of(bed, ovs, null_ports("a")), narrator)
+        bed.apply_with(plan_of(bed, ovs, null_ports("a")), narrator)
 
     assert "could not be put back: ovsdb-server is not running" in str(caught.value)
 
@@ -158,7 +153,7 @@ def test_a_signal_takes_everything_back(bed: Bed, ovs: OvsPlans, number: signal.
     narrator = Narrator(at=step, do=lambda: os.kill(os.getpid(), number))
 
     with pytest.raises(ApplyError) as caught:
-        apply_with(bed, plan_of(bed, ovs, null_ports("a", "b")), narrator)
+        bed.apply_with(plan_of(bed, ovs, null_ports("a", "b")), narrator)
 
     assert f"interrupted by {number.name}" in str(caught.value)
     assert caught.value.exit_code == ExitCode.ROLLED_BACK
@@ -177,13 +172,7 @@ def test_a_second_signal_does_not_disturb_the_rollback(bed: Bed, ovs: OvsPlans) 
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(ApplyError):
-        engine.apply(
-            plan_of(bed, ovs, null_ports("a")),
-            bed.machine,
-            inspect_host(bed.machine.root),
-            progress=narrate,
-            resources=(bed.resource,),
-        )
+        bed.apply_with(plan_of(bed, ovs, null_ports("a")), narrate)
 
     assert Step.ROLL_BACK in told
     assert bed.rows() == before
@@ -197,7 +186,7 @@ def test_a_bug_on_the_way_takes_everything_back_and_stays_a_bug(bed: Bed, ovs: O
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        apply_with(bed, plan_of(bed, ovs, null_ports("a")), Narrator(at=Step.VERIFY, do=stumble))
+        bed.apply_with(plan_of(bed, ovs, null_ports("a")), Narrator(at=Step.VERIFY, do=stumble))
 
     assert bed.rows() == before
 
@@ -207,13 +196,7 @@ def test_progress_tells_each_change_once(bed: Bed, ovs: OvsPlans) -> None:
     changes = engine.diff(plan, bed.machine)
     told: list[tuple[Step, Change | None]] = []
 
-    engine.apply(
-        plan,
-        bed.machine,
-        inspect_host(bed.machine.root),
-        progress=lambda step, change: told.append((step, change)),
-        resources=(bed.resource,),
-    )
+    bed.apply_with(plan, lambda step, change: told.append((step, change)))
 
     assert told == [(Step.CHECK, None), *((Step.APPLY, change) for change in changes), (Step.VERIFY, None)]
 
@@ -247,7 +230,7 @@ def test_someone_who_writes_between_the_diff_and_the_transaction_is_not_overwrit
     narrator = Narrator(at=Step.APPLY, do=lambda: bed.switch.vsctl(*theirs))
 
     with pytest.raises(ApplyError, match="failed, and everything was put back") as caught:
-        apply_with(bed, ovs.plan(**bed.keys, pmd_rxq_assign="cycles"), narrator)
+        bed.apply_with(ovs.plan(**bed.keys, pmd_rxq_assign="cycles"), narrator)
 
     assert "someone else changes Open vSwitch" in str(caught.value)
     assert bed.switch.vsctl("get", "Open_vSwitch", ".", "other_config:pmd-rxq-assign") == "group"
@@ -259,7 +242,7 @@ def test_what_someone_else_writes_during_a_failing_apply_stays(bed: Bed, ovs: Ov
     narrator = Narrator(at=Step.VERIFY, do=lambda: bed.switch.vsctl(*theirs))
 
     with pytest.raises(ApplyError):
-        apply_with(bed, plan_of(bed, ovs, {"a": "net_nosuch0"}, pmd_rxq_assign="roundrobin"), narrator)
+        bed.apply_with(plan_of(bed, ovs, {"a": "net_nosuch0"}, pmd_rxq_assign="roundrobin"), narrator)
 
     assert bed.switch.vsctl("get", "Open_vSwitch", ".", "other_config:pmd-rxq-assign") == "group"
     assert bed.switch.vsctl("get", "Interface", "a", "error") == "[]"
@@ -284,3 +267,15 @@ def test_an_absent_ovs_vswitchd_is_named_before_anything_is_written(bed: Bed, ov
     assert bed.rows() == before
     (drift,) = bed.drifts(ovs.plan(**bed.keys))
     assert (drift.key, drift.actual) == ("ovs-vswitchd", None)
+
+
+def test_a_plan_of_another_machine_is_refused_and_each_difference_named(bed: Bed, ovs: OvsPlans) -> None:
+    plan = ovs.plan(**bed.keys)
+    written = bed.written_bytes()
+
+    with pytest.raises(StalePlanError) as caught:
+        engine.apply(plan, bed.machine, inspect_host(bed.machine.root), resources=(bed.resource,))
+
+    assert caught.value.exit_code == ExitCode.STALE_PLAN
+    assert "host.fingerprint." in str(caught.value)
+    assert bed.written_bytes() == written

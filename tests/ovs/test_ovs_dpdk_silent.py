@@ -14,7 +14,6 @@ from nfvhost.access.process import read_process
 from nfvhost.errors import ApplyError, ExitCode, PreconditionError
 
 if TYPE_CHECKING:
-
     from nfvhost.model.plan import Plan
     from tests.conftest import OvsPlans
     from tests.ovs.conftest import Bed

@@ -116,7 +116,7 @@ def _port(state: State, switch: Switch, place: Place, port: OvsPort) -> Iterator
             actual=interface.error or said or "could not be opened, and Open vSwitch does not say why",
             hint=said if interface.error is not None else "see the log of ovs-vswitchd",
         )
-    elif port.mtu is not None and interface.mtu != port.mtu:
+    elif port.mtu is not None and interface.mtu != port.mtu and not _awaits_peer(there):
         yield Drift(
             resource=RESOURCE,
             key=f"{key} mtu",
@@ -179,6 +179,12 @@ def _threads(switch: Switch, pmd_cpus: CpuSet | None) -> Iterator[Drift]:
         yield Drift(resource=RESOURCE, key=f"pmd thread of core {core}", planned="runs", actual="is not there")
     for core in CpuSet(thread.core for thread in switch.pmd_threads) - pmd_cpus:
         yield Drift(resource=RESOURCE, key=f"pmd thread of core {core}", planned="is not there", actual="runs")
+
+
+def _awaits_peer(port: Port) -> bool:
+    """Whether a vhost-user port has no guest yet: it has no MTU and no link until then."""
+    interface = port.interfaces[0]
+    return interface.type == "dpdkvhostuserclient" and dict(interface.status).get("status") != "connected"
 
 
 def _is_open(port: Port) -> bool:
