@@ -42,7 +42,7 @@ _LEAST: Final = 776.0
 _LEGEND: Final = 240.0
 _CARD: Final = 238.0
 # More NICs of one node than this are told by their number, and more that say the same.
-_ALIKE: Final = 4
+_ALIKE: Final = 8
 _CARDS: Final = 16
 # The font of CPU numbers by the number of CPUs, at the most.
 _FONTS: Final = ((16, 16.0), (64, 12.0), (256, 10.0))
@@ -105,7 +105,8 @@ def host_svg(host: Host) -> str:
     )
     width = max(body.width, _LEAST)
     title = wording.processor(host)
-    return document(column([_head(host, title, width), body, *_notes(host, width)], 12), title=title)
+    parts = [_head(host, title, width), body, *_offline(host, width), *_marks(host, width)]
+    return document(column(parts, 12), title=title)
 
 
 def plan_svg(host: Host, plan: Plan) -> str:
@@ -122,7 +123,7 @@ def plan_svg(host: Host, plan: Plan) -> str:
     width = max(body.width, _LEAST)
     title = f"Plan {plan.profile} for {wording.processor(host)}"
     summary = paragraph(wording.summary(host, plan), size=13, width=width)
-    parts = [_head(host, title, width), summary, _legend(host, plan, width), body, *_notes(host, width)]
+    parts = [_head(host, title, width), summary, _legend(host, plan, width), body, *_offline(host, width)]
     return document(column(parts, 12), title=title)
 
 
@@ -137,13 +138,17 @@ def _head(host: Host, title: str, width: float) -> Block:
     )
 
 
-def _notes(host: Host, width: float) -> list[Block]:
+def _offline(host: Host, width: float) -> list[Block]:
+    cpus = wording.offline(host)
+    return [text(f"Offline CPUs: {cpus}", size=11, fill=FAINT, width=width)] if cpus else []
+
+
+def _marks(host: Host, width: float) -> list[Block]:
     found = [
-        ("Offline CPUs", wording.offline(host)),
-        ("! CPUs isolated from the scheduler", host.isolated & host.online),
-        ("x CPUs not allowed to this process", host.online - host.allowed),
+        ("! isolated from the scheduler", host.isolated & host.online),
+        ("x not allowed to this process", host.online - host.allowed),
     ]
-    return [text(f"{what}: {cpus}", size=11, fill=FAINT, width=width) for what, cpus in found if cpus]
+    return [text(f"{what}: CPUs {cpus}", size=11, fill=FAINT, width=width) for what, cpus in found if cpus]
 
 
 def _legend(host: Host, plan: Plan, width: float) -> Block:
@@ -340,17 +345,17 @@ def _memory(shares: Sequence[_Share], words: str, width: float) -> Block:
 
 def _host_memory(host: Host, node: NumaNode) -> tuple[tuple[_Share, ...], str]:
     pools = node.hugepages or (host.hugepages if len(host.nodes) == 1 else ())
-    total, free = (node.memory_kib or 0) // 1024, (node.free_kib or 0) // 1024
+    total = (node.memory_kib or 0) // 1024
     pages = min(sum(pool.total * pool.size.kib for pool in pools) // 1024, total)
+    free = min((node.free_kib or 0) // 1024, total - pages)
     shares = (
         _Share("hugepages", pages, ORANGE),
-        _Share("in use", max(0, total - pages - free), _PLAIN),
-        _Share("free", min(free, total), _FREE),
+        _Share("in use" if node.free_kib is not None else "memory", total - pages - free, _PLAIN),
+        _Share("free", free, _FREE),
     )
     words = wording.hugepages(pools)
-    return tuple(
-        share for share in shares if share.mib
-    ), f"hugepages: {words}" if words != "-" else "no hugepages reserved"
+    reserved = "no hugepages reserved" if words == "-" else f"hugepages: {words}"
+    return tuple(share for share in shares if share.mib), reserved
 
 
 def _plan_memory(node: NodeMemory) -> tuple[tuple[_Share, ...], str]:
@@ -408,7 +413,7 @@ def _host_cards(nics: Iterable[Nic]) -> Iterator[_Card]:
 
 
 def _plan_cards(host: Host, nics: Iterable[NicPlan]) -> Iterator[_Card]:
-    for _, alike in groupby(nics, key=lambda nic: (nic.role, nic.reason, nic.name, nic.node)):
+    for _, alike in groupby(nics, key=lambda nic: (nic.role, nic.reason, nic.name, nic.node, nic.driver, nic.vfs)):
         found = list(alike)
         shown = found if len(found) <= _ALIKE else found[:1]
         more = f"and {len(found) - 1} more" if len(shown) < len(found) else ""

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 # Distances to more nodes than this are told by their extremes.
 _DISTANCES: Final = 8
 # More rows than this that say the same are told by their number.
-_ALIKE: Final = 4
+_ALIKE: Final = 16
 _BAR_WIDTH: Final = 40
 # A text that wraps in a narrower column than this goes under its label.
 _COLUMN: Final = 28
@@ -337,7 +337,7 @@ def _legend(host: Host, pools: CpuPools) -> _Legend:
 
 
 def _style(color: str) -> str:
-    return f"{INK[color]} on {color}"
+    return f"{INK} on {color}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,7 +348,7 @@ class _Legend:
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         name_width, size_width, cpus_width, purpose_width = (
-            max(len(row[at]) for row in self.rows) for at in (2, 3, 4, 5)
+            max((len(row[at]) for row in self.rows), default=0) for at in (2, 3, 4, 5)
         )
         beside = 6 + name_width + size_width + cpus_width + purpose_width + 6 <= options.max_width
         for letter, style, name, size, cpus, purpose in self.rows:
@@ -413,18 +413,22 @@ def _nic_plan_lines(nics: Sequence[NicPlan]) -> list[RenderableType]:
             _vf_text(nic),
         )
 
-    groups = [list(alike) for _, alike in groupby(nics, key=lambda nic: (nic.role, nic.name, nic.reason))]
+    groups = [list(alike) for _, alike in groupby(nics, key=_what_is_said)]
     header = ("PCI", "netdev", "speed", "node", "role", "driver", "VFs")
     found = _grouped(
         header,
         [[row(nic) for nic in alike] for alike in groups],
-        [[Text(alike[0].name), Text(alike[0].reason, "dim")] for alike in groups],
+        [[Text(alike[0].name, "dim"), Text(alike[0].reason)] for alike in groups],
     )
     for line in found:
         if isinstance(line, Text):
             for role, color in ROLES.items():
                 line.highlight_regex(rf"(?<= ){role}(?= |$)", _style(color))
     return found
+
+
+def _what_is_said(nic: NicPlan) -> tuple[object, ...]:
+    return (nic.role, nic.name, nic.reason, _driver_change(nic), _vf_text(nic))
 
 
 def _driver_change(nic: NicPlan) -> str:
@@ -480,7 +484,7 @@ def _reasons(decisions: Iterable[Decision]) -> list[RenderableType]:
     lines: list[RenderableType] = []
     for decision in decisions:
         lines.append(_Hanging(Text.assemble("  ", (decision.subject, "bold"), "  "), Text(decision.choice)))
-        lines.append(_indented(Text(decision.reason, "dim"), 4))
+        lines.append(_indented(decision.reason, 4))
     return lines
 
 

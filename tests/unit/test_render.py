@@ -358,13 +358,13 @@ def test_the_memory_bar_shows_every_share_however_small() -> None:
 def test_vfs_that_differ_by_their_address_alone_share_an_entry() -> None:
     parent = nic("0000:10:00.0")
     vfs = [
-        replace(nic(f"0000:10:02.{number}", netdev=f"vf{number}"), physfn=parent.pci, total_vfs=None)
-        for number in range(8)
+        replace(nic(f"0000:10:{2 + number // 8:02x}.{number % 8}"), physfn=parent.pci, total_vfs=None)
+        for number in range(64)
     ]
     host = replace(machine(), nics=(parent, *vfs))
     screen = host_text(host)
     assert "VF of 0000:10:00.0" in screen
-    assert "and 7 more up to 0000:10:02.7" in screen
+    assert "and 63 more up to 0000:10:09.7" in screen
     assert "0000:10:02.3" not in screen
 
 
@@ -400,6 +400,15 @@ def test_a_name_cannot_command_the_terminal() -> None:
     assert "?[2Jeth0?" in screen
     assert "\x1b" not in screen
     assert "\x9b" not in screen
+
+
+def test_a_machine_whose_files_show_no_cpu_has_a_screen_and_a_picture() -> None:
+    host = replace(machine(), cpus=(), allowed=EMPTY)
+    plan = planned(machine())
+    pools = CpuPools(host=EMPTY, shared=EMPTY, pmd=EMPTY, dedicated=EMPTY, idle=EMPTY, isolated=EMPTY)
+    assert "0 CPUs" in host_text(host)
+    assert "Plan home" in plan_text(host, replace(plan, cpus=pools))
+    assert "data-cpu" not in host_svg(host) + plan_svg(host, replace(plan, cpus=pools))
 
 
 def test_guests_and_tunnels_of_a_plan_are_told() -> None:
