@@ -166,9 +166,19 @@ class DirectoryRoot(Root):
         """The real path of a directory of the tree; remembered, since sysfs is read directory by directory."""
         if self.live:
             return path
+        inside = self._inside(path)
+        return None if inside is None else self._base + inside
+
+    def _inside(self, path: str) -> str | None:
+        """`path` with every link followed, the top as ""; only its last part is looked at where the rest is known."""
         if path not in self._directories:
-            inside = resolve(self._link_at, path or "/")
-            self._directories[path] = None if inside is None else self._base + inside.rstrip("/")
+            parent, _, leaf = path.rpartition("/")
+            above = self._inside(parent) if leaf and leaf not in {".", ".."} else None
+            place = path if above is None else f"{above}/{leaf}"
+            inside: str | None = place
+            if above is None or self._link_at(place) is not None:
+                inside = resolve(self._link_at, place or "/")
+            self._directories[path] = None if inside is None else inside.rstrip("/")
         return self._directories[path]
 
     def _link_at(self, path: str) -> str | None:
