@@ -250,18 +250,17 @@ def _page_size(
     """MiB of one page, the same on every node; None where the machine offers none."""
     offered = _offered_mib(host)
     wish = profile.memory.page_size
-    if wish is not PageChoice.AUTO:
-        asked = PageSize.parse(wish.value).mib
-        if asked not in offered:
-            sizes = ", ".join(f"{size} MiB" for size in sorted(offered)) or "none"
-            notes.refuse(
-                f"this machine has no pages of {wish.value}: it offers {sizes}",
-                where="memory.pageSize",
-                hint="leave it out, or choose `auto`",
-            )
-            return min(offered, default=None)
-        notes.decide("memory.pageSize", wish.value, "asked by memory.pageSize")
-        return asked
+    if wish is PageChoice.GIB_1 and GIB not in offered:
+        sizes = ", ".join(f"{size} MiB" for size in sorted(offered)) or "none that its files name"
+        notes.refuse(
+            f"this machine has no pages of 1 GiB (no pdpe1gb among the CPU's flags): it offers {sizes}",
+            where="memory.pageSize",
+            hint="leave it out, or choose `auto`",
+        )
+        return min(offered, default=None)
+    if wish is PageChoice.GIB_1:
+        notes.decide("memory.pageSize", "1G", "asked by memory.pageSize; reserved at boot, before memory is fragmented")
+        return GIB
     if not any(budget.total_mib for budget in budgets):
         notes.decide("memory.pageSize", "none", "the memory of this machine is not known")
         return None
@@ -271,7 +270,7 @@ def _page_size(
         notes.decide("memory.pageSize", "none", "the kernel offers no hugepages, as far as its files say")
         return None
     rooms = [budget.room_mib for budget in budgets if budget.guests]
-    if GIB in offered and rooms and min(rooms) >= GIB_PAGES_LEAST * GIB:
+    if wish is PageChoice.AUTO and GIB in offered and rooms and min(rooms) >= GIB_PAGES_LEAST * GIB:
         notes.decide(
             "memory.pageSize",
             "1G",
@@ -279,15 +278,23 @@ def _page_size(
             "reserved at boot, before memory is fragmented",
         )
         return GIB
+    return _small_page(host, wish, offered, min(rooms, default=0), notes)
+
+
+def _small_page(host: Host, wish: PageChoice, offered: frozenset[int], room_mib: int, notes: Notebook) -> int:
+    """2 MiB, or the smallest size of a machine without, and why it is not 1 GiB."""
     small = 2 if 2 in offered else min(offered)  # noqa: PLR2004 - MiB
-    if GIB in offered:
-        why = f"a guest node has room for {min(rooms, default=0)} MiB, fewer than {GIB_PAGES_LEAST} pages of 1 GiB"
+    if wish is PageChoice.MIB_2:
+        why = "asked by memory.pageSize"
+        if small != 2:  # noqa: PLR2004 - MiB
+            notes.warn(f"this machine has no pages of 2 MiB: pages of {small} MiB, its smallest, take their place")
+            why = "the smallest that the machine has, in place of 2 MiB"
+    elif GIB in offered:
+        why = f"a guest node has room for {room_mib} MiB, fewer than {GIB_PAGES_LEAST} pages of 1 GiB"
+    elif host.model.architecture == "x86_64":
+        why = "the machine offers no pages of 1 GiB (pdpe1gb)"
     else:
-        why = (
-            "the machine offers no pages of 1 GiB (pdpe1gb)"
-            if host.model.architecture == "x86_64"
-            else "as the kernel offers"
-        )
+        why = "the size of this kernel's ordinary hugepages"
     notes.decide(
         "memory.pageSize", str(PageSize(small * 1024)), f"{why}; reserved while the machine runs, and read back"
     )

@@ -57,7 +57,7 @@ def layout(host: Host) -> Layout:
     split = len(by_core) == 1 and len(cpus) > 1
     threads = [[cpu] for cpu in cpus] if split else sorted(by_core.values(), key=lambda core: core[0].id)
     node_of = _nodes(host, cpus)
-    group_of = _groups(cpus, node_of)
+    group_of = _groups(threads, node_of)
     cores = tuple(
         Core(
             threads=CpuSet(cpu.id for cpu in core),
@@ -118,22 +118,17 @@ def _nodes(host: Host, cpus: Sequence[Cpu]) -> dict[int, int]:
     return {cpu.id: cpu.node if cpu.node is not None else by_package.get(cpu.package, first) for cpu in cpus}
 
 
-def _groups(cpus: Sequence[Cpu], node_of: dict[int, int]) -> dict[int, int]:
-    """The cache group of each CPU, named by its lowest CPU on that node."""
-    cores_in: Counter[object] = Counter()
-    seen: set[tuple[object, CpuSet]] = set()
-    for cpu in cpus:
-        for key in _candidates(cpu):
-            if (key, cpu.thread_siblings) not in seen:
-                seen.add((key, cpu.thread_siblings))
-                cores_in[key] += 1
+def _groups(cores: Sequence[Sequence[Cpu]], node_of: dict[int, int]) -> dict[int, int]:
+    """The cache group of each core, named by its lowest CPU on that node; by the core's lowest CPU."""
+    candidates = [_candidates(core[0]) for core in cores]
+    cores_in = Counter(key for keys in candidates for key in keys)
     lowest: dict[tuple[int, object], int] = {}
     group_of: dict[int, int] = {}
-    for cpu in cpus:
-        node = node_of[cpu.id]
+    for core, keys in zip(cores, candidates, strict=True):
+        first = core[0].id
         # A cache of one core is no group: such a machine (one core a socket, or private caches) has only its nodes.
-        key = next((key for key in _candidates(cpu) if cores_in[key] > 1), None)
-        group_of[cpu.id] = lowest.setdefault((node, key), cpu.id)
+        key = next((key for key in keys if cores_in[key] > 1), None)
+        group_of[first] = lowest.setdefault((node_of[first], key), first)
     return group_of
 
 
