@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -151,6 +153,26 @@ class Ovsdb:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._idl.close()
+
+    def catch_up(self) -> None:
+        """Nothing, once all that others have written until now is known here; OvsdbError where the server is gone.
+
+        A select goes there and back: the server sends the changes that it has before it answers.
+        """
+        self._idl.run()
+        transaction = Transaction(self._idl)
+        self._root.fetch("next_cfg")
+        try:
+            status = self._finish(transaction, now_s() + self._timeout_s)
+        except BaseException:
+            transaction.abort()
+            raise
+        if status != Transaction.SUCCESS:
+            raise OvsdbError(f"ovsdb-server does not answer: {transaction.get_error()}", where=self._path)
+
+    def close(self) -> None:
+        """The connection ends."""
         self._idl.close()
 
     def read(self) -> OpenVswitch:
@@ -404,6 +426,47 @@ class Ovsdb:
             if column not in {"tag", "external_ids"}:
                 row = row.interfaces[0]
         return row, column, key if colon else None
+
+
+_kept: ContextVar[dict[str, Ovsdb] | None] = ContextVar("_kept", default=None)
+
+
+@contextmanager
+def kept_connections() -> Iterator[None]:
+    """Inside, `connected` opens each database once; a connection costs as much as a small transaction."""
+    connections: dict[str, Ovsdb] = {}
+    token = _kept.set(connections)
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+        for database in connections.values():
+            database.close()
+
+
+@contextmanager
+def connected(address: str, *, timeout_s: float = 10.0) -> Iterator[Ovsdb]:
+    """A connection that knows all that was written until now; OvsdbError where the database cannot be reached."""
+    kept = _kept.get()
+    if kept is None:
+        with Ovsdb(address, timeout_s=timeout_s) as database:
+            yield database
+        return
+    found = kept.pop(address, None)
+    if found is not None:
+        try:
+            found.catch_up()
+        except OvsdbError:
+            found.close()
+            found = None
+    database = found or Ovsdb(address, timeout_s=timeout_s)
+    try:
+        yield database
+    except BaseException:
+        # Cut off at any point, it may be in the middle of a message.
+        database.close()
+        raise
+    kept[address] = database
 
 
 def socket_path(address: str) -> str:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from nfvhost.access.machine import Machine
+from nfvhost.access.ovsdb import kept_connections
 from nfvhost.engine.interrupt import Interrupted, interruptible, undisturbed
 from nfvhost.engine.lock import locked
 from nfvhost.errors import ApplyError, NfvhostError, PreconditionError, Problem, RollbackError, StalePlanError
@@ -61,7 +62,7 @@ def apply(
     StalePlanError, PreconditionError: nothing was changed. ApplyError: all was put back. RollbackError: its problems
     say what is left. A second apply of the same plan writes nothing and reports no change.
     """
-    with locked(machine):
+    with locked(machine), kept_connections():
         _refuse_stale(plan, host)
         progress(Step.CHECK, None)
         works = _prepare(plan, machine, host, resources)

@@ -10,7 +10,7 @@ from typing import Final
 from nfvhost.access.clock import wait_for
 from nfvhost.access.machine import Machine
 from nfvhost.access.ovs_rows import OpenVswitch, Place
-from nfvhost.access.ovsdb import Ovsdb
+from nfvhost.access.ovsdb import connected
 from nfvhost.access.vswitchd import log_complaints, log_size
 from nfvhost.errors import ApplyError, Problem
 from nfvhost.model.change import Change
@@ -23,7 +23,7 @@ from nfvhost.resources.ovs_dpdk.drift import drifts
 from nfvhost.resources.ovs_dpdk.keys import KNOWN_KEYS
 from nfvhost.resources.ovs_dpdk.operation import operations_of, remains, way_back
 from nfvhost.resources.ovs_dpdk.place import key_of
-from nfvhost.resources.ovs_dpdk.state import State, read_state
+from nfvhost.resources.ovs_dpdk.state import State, read_activity, read_state
 
 _INTERVAL_S: Final = 0.05
 _LOG_LINES: Final = 5
@@ -73,7 +73,7 @@ class OvsDpdk:
     def apply(self, machine: Machine, state: State, changes: tuple[Change, ...]) -> None:
         log = state.switch.log if state.switch is not None else None
         since = log_size(log)
-        with Ovsdb(machine.ovsdb_address) as database:
+        with connected(machine.ovsdb_address) as database:
             number = database.commit(operations_of(changes))
             if database.wait_for_cfg(number, timeout_s=self.carry_out_s, alive=_alive(state)):
                 return
@@ -95,7 +95,8 @@ class OvsDpdk:
 
         def as_planned() -> bool:
             nonlocal last
-            last = drifts(read_state(machine, plan), plan)
+            state = read_state(machine, plan)
+            last = drifts(state, read_activity(machine, state), plan)
             return all(drift.pending is not None for drift in last)
 
         wait_for(as_planned, timeout_s=self.settle_s, interval_s=_INTERVAL_S)
@@ -103,7 +104,7 @@ class OvsDpdk:
 
     def rollback(self, machine: Machine, before: State, changes: tuple[Change, ...]) -> tuple[Problem, ...]:
         carried_out = True
-        with Ovsdb(machine.ovsdb_address) as database:
+        with connected(machine.ovsdb_address) as database:
             back = way_back(before.database, database.read(), changes)
             if back:
                 number = database.commit(back)
@@ -135,7 +136,7 @@ class OvsDpdk:
     @staticmethod
     def _lost(machine: Machine, before: State) -> tuple[Place, ...]:
         """Ports that were open before and are not any more."""
-        with Ovsdb(machine.ovsdb_address) as database:
+        with connected(machine.ovsdb_address) as database:
             now = database.read()
         open_now = set(_open_ports(now))
         return tuple(place for place in _open_ports(before.database) if place not in open_now)

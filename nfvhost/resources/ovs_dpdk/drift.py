@@ -14,7 +14,7 @@ from nfvhost.resources.ovs_dpdk import mark
 from nfvhost.resources.ovs_dpdk.check_ports import device_of, rxq_affinity
 from nfvhost.resources.ovs_dpdk.difference import RESOURCE, differences, find_port, running_version
 from nfvhost.resources.ovs_dpdk.place import key_of
-from nfvhost.resources.ovs_dpdk.state import State, Switch
+from nfvhost.resources.ovs_dpdk.state import Activity, State
 from nfvhost.resources.ovs_dpdk.target import OTHER_CONFIG, other_config, planned_ports, target_of
 
 # The EAL option that a key becomes (lib/dpdk.c, construct_dpdk_options and construct_dpdk_mutex_options).
@@ -31,12 +31,11 @@ _RESTART_HINT = "restart it when its ports may stop for a moment: systemctl rest
 _LOG_LINES = 3
 
 
-def drifts(state: State, plan: Plan) -> tuple[Drift, ...]:
+def drifts(state: State, activity: Activity | None, plan: Plan) -> tuple[Drift, ...]:
     """Everything that is not as planned, in the order database, process, ports, queues; pure."""
     if plan.ovs is None:
         return ()
-    switch = state.switch
-    if switch is None:
+    if activity is None:
         return (
             Drift(
                 resource=RESOURCE,
@@ -49,9 +48,9 @@ def drifts(state: State, plan: Plan) -> tuple[Drift, ...]:
     config = other_config(target_of(plan, version=running_version(state, plan)))
     return (
         *_written(state, plan),
-        *_dpdk(state, switch, config),
-        *(drift for place, port in planned_ports(plan.ovs) for drift in _port(state, switch, place, port)),
-        *_polling(state, switch, plan, config),
+        *_dpdk(state, activity, config),
+        *(drift for place, port in planned_ports(plan.ovs) for drift in _port(state, activity, place, port)),
+        *_polling(state, activity, plan, config),
     )
 
 
@@ -61,7 +60,7 @@ def _written(state: State, plan: Plan) -> Iterator[Drift]:
             yield Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before)
 
 
-def _dpdk(state: State, switch: Switch, config: dict[str, str]) -> Iterator[Drift]:
+def _dpdk(state: State, activity: Activity, config: dict[str, str]) -> Iterator[Drift]:
     wanted = config.get("dpdk-init")
     running = state.database.dpdk_initialized
     if wanted in {"true", "try"} and not running:
@@ -70,23 +69,23 @@ def _dpdk(state: State, switch: Switch, config: dict[str, str]) -> Iterator[Drif
             key="dpdk_initialized",
             planned="true",
             actual="false",
-            hint=_said(switch, "EAL", "DPDK") or "see the log of ovs-vswitchd",
+            hint=_said(activity, "EAL", "DPDK") or "see the log of ovs-vswitchd",
         )
     if wanted == "false" and running:
         yield _waiting("dpdk-init", "false", "true")
-    if not running or switch.eal is None:
+    if not running or activity.eal is None:
         return
     extra = config.get("dpdk-extra", "")
     for key, option in _EAL_OPTIONS.items():
         value = config.get(key)
-        active = _argument(switch.eal, option)
+        active = _argument(activity.eal, option)
         if value is None or active == value or option in _words(extra):
             continue
         # 3.7 hands dpdk-lcore-mask over as a list, --lcores.
-        if key != "dpdk-lcore-mask" or active is not None or _argument(switch.eal, "--lcores") is None:
+        if key != "dpdk-lcore-mask" or active is not None or _argument(activity.eal, "--lcores") is None:
             yield _waiting(key, value, active)
-    if not _follows(switch.eal, _words(extra)):
-        yield _waiting("dpdk-extra", extra, " ".join(switch.eal[1:]))
+    if not _follows(activity.eal, _words(extra)):
+        yield _waiting("dpdk-extra", extra, " ".join(activity.eal[1:]))
 
 
 def _waiting(key: str, planned: str, active: str | None) -> Drift:
@@ -100,7 +99,7 @@ def _waiting(key: str, planned: str, active: str | None) -> Drift:
     )
 
 
-def _port(state: State, switch: Switch, place: Place, port: OvsPort) -> Iterator[Drift]:
+def _port(state: State, activity: Activity, place: Place, port: OvsPort) -> Iterator[Drift]:
     there = find_port(state.database, place)
     if there is None:
         return  # already said: the row is missing
@@ -108,7 +107,7 @@ def _port(state: State, switch: Switch, place: Place, port: OvsPort) -> Iterator
     key = key_of(place, None)
     names = (port.name, *(device_of(value) for name, value in port.options if name == "dpdk-devargs"))
     if interface.error is not None or interface.ofport is None or interface.ofport < 1:
-        said = _said(switch, *names)
+        said = _said(activity, *names)
         yield Drift(
             resource=RESOURCE,
             key=f"{key} error",
@@ -122,11 +121,11 @@ def _port(state: State, switch: Switch, place: Place, port: OvsPort) -> Iterator
             key=f"{key} mtu",
             planned=str(port.mtu),
             actual=None if interface.mtu is None else str(interface.mtu),
-            hint=_said(switch, *names) or "the device refuses this MTU, or has no memory for it",
+            hint=_said(activity, *names) or "the device refuses this MTU, or has no memory for it",
         )
 
 
-def _polling(state: State, switch: Switch, plan: Plan, config: dict[str, str]) -> Iterator[Drift]:
+def _polling(state: State, activity: Activity, plan: Plan, config: dict[str, str]) -> Iterator[Drift]:
     if plan.ovs is None or not state.database.dpdk_initialized:
         return
     mask = config.get("pmd-cpu-mask")
@@ -136,12 +135,12 @@ def _polling(state: State, switch: Switch, plan: Plan, config: dict[str, str]) -
         there = find_port(state.database, place)
         if port.type in _POLLED and there is not None and _is_open(there):
             polled = True
-            yield from _queues(switch, place, port, pmd_cpus)
-    yield from _threads(switch, pmd_cpus if polled else None)
+            yield from _queues(activity, place, port, pmd_cpus)
+    yield from _threads(activity, pmd_cpus if polled else None)
 
 
-def _queues(switch: Switch, place: Place, port: OvsPort, pmd_cpus: CpuSet | None) -> Iterator[Drift]:
-    cores = {one.queue: one.core for one in switch.rx_queues if one.port == port.name}
+def _queues(activity: Activity, place: Place, port: OvsPort, pmd_cpus: CpuSet | None) -> Iterator[Drift]:
+    cores = {one.queue: one.core for one in activity.rx_queues if one.port == port.name}
     # A vhost-user port has as many queues as its guest asks for, one until it comes.
     count = 1 if port.type == "dpdkvhostuserclient" else int(dict(port.options).get("n_rxq", "1"))
     fixed = dict(rxq_affinity(dict(port.other_config).get("pmd-rxq-affinity", "") or "0:-1"))
@@ -155,15 +154,15 @@ def _queues(switch: Switch, place: Place, port: OvsPort, pmd_cpus: CpuSet | None
                 key=key,
                 planned=f"polled by a core of {pmd_cpus}" if pmd_cpus is not None else "polled",
                 actual="not polled",
-                hint=_said(switch, f"'{port.name}'", port.name) or "has the device that many queues?",
+                hint=_said(activity, f"'{port.name}'", port.name) or "has the device that many queues?",
             )
         elif (wanted >= 0 and core != wanted) or (pmd_cpus is not None and core not in pmd_cpus):
             planned = f"core {wanted}" if wanted >= 0 else f"a core of {pmd_cpus}"
             yield Drift(resource=RESOURCE, key=key, planned=f"polled by {planned}", actual=f"polled by core {core}")
 
 
-def _threads(switch: Switch, pmd_cpus: CpuSet | None) -> Iterator[Drift]:
-    for thread in switch.pmd_threads:
+def _threads(activity: Activity, pmd_cpus: CpuSet | None) -> Iterator[Drift]:
+    for thread in activity.pmd_threads:
         own = CpuSet([thread.core])
         if thread.cpus != own:
             yield Drift(
@@ -175,9 +174,9 @@ def _threads(switch: Switch, pmd_cpus: CpuSet | None) -> Iterator[Drift]:
             )
     if pmd_cpus is None:
         return
-    for core in pmd_cpus - CpuSet(thread.core for thread in switch.pmd_threads):
+    for core in pmd_cpus - CpuSet(thread.core for thread in activity.pmd_threads):
         yield Drift(resource=RESOURCE, key=f"pmd thread of core {core}", planned="runs", actual="is not there")
-    for core in CpuSet(thread.core for thread in switch.pmd_threads) - pmd_cpus:
+    for core in CpuSet(thread.core for thread in activity.pmd_threads) - pmd_cpus:
         yield Drift(resource=RESOURCE, key=f"pmd thread of core {core}", planned="is not there", actual="runs")
 
 
@@ -192,9 +191,9 @@ def _is_open(port: Port) -> bool:
     return interface.error is None and interface.ofport is not None and interface.ofport > 0
 
 
-def _said(switch: Switch, *names: str) -> str | None:
+def _said(activity: Activity, *names: str) -> str | None:
     """The last lines of the log that name one of these."""
-    lines = [line for line in switch.complaints if any(name in line for name in names)][-_LOG_LINES:]
+    lines = [line for line in activity.complaints if any(name in line for name in names)][-_LOG_LINES:]
     return f"its log says: {'; '.join(lines)}" if lines else None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nfvhost.access.machine import Machine
 from nfvhost.access.ovs_rows import OpenVswitch
-from nfvhost.access.ovsdb import Ovsdb, socket_path
+from nfvhost.access.ovsdb import connected, socket_path
 from nfvhost.access.root import Root
 from nfvhost.access.vswitchd import (
     RxQueue,
@@ -38,15 +38,21 @@ class Switch:
 
     daemon: Vswitchd
     version: str  # "3.1.0", in its own words
-    eal: tuple[str, ...] | None  # what DPDK was initialised with; None where it was not or nobody can say
-    rx_queues: tuple[RxQueue, ...]
-    pmd_threads: tuple[PmdThread, ...]
     netdevs: frozenset[str]  # kernel interfaces of its network namespace
     shares_host_network: bool  # that namespace is also this process's
     hugetlbfs: tuple[str, ...]  # mount points, as it sees them
     absent: frozenset[str]  # those of the plan's directories that are not there, as it sees them
     log: str | None  # its log file
-    complaints: tuple[str, ...]  # warnings and errors at the end of that
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """What the process does."""
+
+    eal: tuple[str, ...] | None  # what DPDK was initialised with; None where it was not or nobody can say
+    rx_queues: tuple[RxQueue, ...]
+    pmd_threads: tuple[PmdThread, ...]
+    complaints: tuple[str, ...]  # warnings and errors at the end of its log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,28 +67,36 @@ def read_state(machine: Machine, plan: Plan) -> State:
     """Both halves, read now; OvsdbError where the database cannot be reached, DaemonError where the process hangs."""
     address = machine.ovsdb_address
     daemon = find_vswitchd(machine.root, os.path.dirname(socket_path(address)))
-    with Ovsdb(address) as database:
+    with connected(address) as database:
         rows = database.read()
     return State(database=rows, switch=None if daemon is None else _read_switch(machine.root, daemon, plan))
+
+
+def read_activity(machine: Machine, state: State) -> Activity | None:
+    """What the process of this state does now; None where there was none, DaemonError where it hangs."""
+    if state.switch is None:
+        return None
+    daemon = state.switch.daemon
+    return Activity(
+        eal=eal_arguments(machine.root, daemon) if state.database.dpdk_initialized else None,
+        rx_queues=rx_queues(daemon),
+        pmd_threads=tuple(PmdThread(core=core, cpus=thread.cpus) for core, thread in pmd_threads(daemon)),
+        complaints=log_complaints(state.switch.log),
+    )
 
 
 def _read_switch(root: Root, daemon: Vswitchd, plan: Plan) -> Switch:
     own_root = f"/proc/{daemon.process.pid}/root"
     mounts = (root.read_text(f"/proc/{daemon.process.pid}/mounts") or "").splitlines()
     fields = (line.split() for line in mounts)
-    log = log_path(root, daemon)
     return Switch(
         daemon=daemon,
         version=daemon.version,
-        eal=eal_arguments(root, daemon),
-        rx_queues=rx_queues(daemon),
-        pmd_threads=tuple(PmdThread(core=core, cpus=thread.cpus) for core, thread in pmd_threads(daemon)),
         netdevs=netdev_names(root, daemon),
         shares_host_network=root.read_link(f"/proc/{daemon.process.pid}/ns/net") == root.read_link("/proc/self/ns/net"),
         hugetlbfs=tuple(field[1] for field in fields if len(field) > 2 and field[2] == "hugetlbfs"),  # noqa: PLR2004 - device, mount point, type: proc(5)
         absent=frozenset(path for path in _directories(plan) if not root.exists(own_root + path)),
-        log=log,
-        complaints=log_complaints(log),
+        log=log_path(root, daemon),
     )
 
 
