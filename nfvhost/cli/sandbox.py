@@ -87,7 +87,8 @@ def status(
 
 @sandbox.command(
     "restart",
-    help="Start its switch anew.\n\nDPDK reads some settings at its start alone.\n\n\b\nExample:\n  nfvhost sandbox restart",
+    help="Start its switch anew.\n\nDPDK reads some settings at its start alone.\n\n\b\nExample:\n"
+    "  nfvhost sandbox restart",
 )
 @ending
 def restart(name: NameOption = "default", json: JsonOption = False) -> None:

@@ -64,8 +64,8 @@ def _demand_plan(path: str) -> None:
             head = file.read(65536).decode(errors="replace")
     except FileNotFoundError:
         return
-    except OSError as error:
-        raise PreconditionError(f"cannot be written: {error.strerror}", where=path) from error
+    except (OSError, ValueError) as error:
+        raise _unwritable(path, error) from error
     if head.strip() and not (_PLAN.search(head) and _VERSION.search(head)):
         raise PreconditionError(
             "is there and is not a plan of nfvhost, so it stays", where=path, hint="name another file with -o FILE"
@@ -83,8 +83,12 @@ def write_text(path: str, text: str) -> None:
             return
         _replace(place, text)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise PreconditionError(f"cannot be written: {reason}", where=path, hint="name another with -o FILE") from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: str, error: OSError | ValueError) -> PreconditionError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return PreconditionError(f"cannot be written: {reason}", where=path, hint="name another file")
 
 
 def _replace(place: str, text: str) -> None:

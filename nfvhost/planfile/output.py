@@ -27,8 +27,10 @@ def to_yaml(document: dict[str, Any]) -> str:
 
 def _without_absent(value: Any) -> Any:  # noqa: ANN401 - any part of a document
     if isinstance(value, dict):
-        told = {key: _without_absent(below) for key, below in value.items()}
-        return {key: below for key, below in told.items() if below is not None and below not in ({}, [])}
+        # A section that is there and has nothing to say stays: `memory: {}` is not the lack of memory.
+        return {
+            key: _without_absent(below) for key, below in value.items() if below is not None and below not in ({}, [])
+        }
     if isinstance(value, list):
         return [_without_absent(item) for item in value]
     return value

@@ -32,7 +32,7 @@ def load_plan_text(text: str, where: str) -> Plan:
 
 def dump_plan(plan: Plan) -> str:
     """The plan in YAML; the same plan gives the same bytes."""
-    return _HEADER + to_yaml(v1.plan_document(plan))
+    return _HEADER + to_yaml(v1.short_plan_document(plan))
 
 
 def save_plan(path: str, plan: Plan) -> None:

@@ -24,13 +24,9 @@ _ENDINGS: Final = (".yaml", ".yml", ".json")
 
 def shipped_profiles() -> dict[str, str]:
     """The profiles that come with nfvhost: name -> path."""
-    package = os.path.dirname(os.path.abspath(nfvhost.__file__))
-    # A wheel carries the folder inside the package, a checkout has it beside the package.
-    for folder in (os.path.join(package, "plans"), os.path.join(os.path.dirname(package), "plans")):
-        if os.path.isfile(os.path.join(folder, f"{DEFAULT_PROFILE}.yaml")):
-            names = sorted(name for name in os.listdir(folder) if name.endswith(".yaml"))
-            return {name.removesuffix(".yaml"): os.path.join(folder, name) for name in names}
-    return {}
+    folder = os.path.join(os.path.dirname(os.path.abspath(nfvhost.__file__)), "plans")
+    names = sorted(name for name in os.listdir(folder) if name.endswith(".yaml"))
+    return {name.removesuffix(".yaml"): os.path.join(folder, name) for name in names}
 
 
 def profile_path(name: str) -> str:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # Above what people write and nfvhost prints; a plan of 512 CPUs and 300 NICs has a tenth of it.
 MAX_BYTES: Final = 4 * 1024 * 1024
 _TAG: Final = "tag:yaml.org,2002:"
+_TAGS: Final = frozenset({"map", "seq", "str", "int", "float", "bool", "null", "timestamp"})
+_SHOWN: Final = 60
 _BASES: Final = {"0x": 16, "0o": 8, "0b": 2}
 
 
@@ -57,12 +59,9 @@ def described(node: Node) -> str:
             return "a list"
         case Scalar(kind="null"):
             return "nothing"
-        case Scalar(kind="text"):
-            return repr(node.text) if len(node.text) <= 60 else repr(node.text[:57] + "...")  # noqa: PLR2004 - a line
-        case Scalar(kind="boolean"):
-            return node.text
         case Scalar():
-            return f"the {node.kind} {node.text}"
+            text = node.text if len(node.text) <= _SHOWN else f"{node.text[:_SHOWN]}..."
+            return {"text": repr(text), "boolean": text}.get(node.kind, f"the {node.kind} {text}")
 
 
 def parse(text: str, where: str) -> tuple[Node | None, list[Problem]]:
@@ -110,11 +109,11 @@ class _Reader:
             self._refuse(place, path, "is an alias (`*name`)", "write the value out")
             return Scalar(place=place, value=None, text="", kind="null")
         self._seen.add(id(node))
-        tag = str(node.tag or "")
-        if not tag.startswith(_TAG):
+        tag = str(node.tag or "").removeprefix(_TAG)
+        if tag not in _TAGS:
             self._refuse(place, path, f"carries the tag {tag}", "leave the tag out")
         if isinstance(node.value, str):
-            return _scalar(place, tag.removeprefix(_TAG), node)
+            return _scalar(place, tag, node)
         if node.id == "sequence":
             return Sequence(
                 place=place, items=tuple(self.node(item, f"{path}[{at}]") for at, item in enumerate(node.value))
@@ -130,7 +129,7 @@ class _Reader:
             if not isinstance(key_node.value, str):
                 self._refuse(here, path, "has a key that is no text", "write `key: value`")
                 continue
-            key = key_node.value
+            key = _joined(key_node.value)
             below = f"{path}.{key}" if path else key
             if key in entries:
                 self._refuse(
@@ -146,7 +145,7 @@ class _Reader:
 
 
 def _scalar(place: str, tag: str, node: Any) -> Scalar:
-    text: str = node.value
+    text = _joined(node.value)
     match tag:
         case "null":
             return Scalar(place=place, value=None, text=text, kind="null")
@@ -161,6 +160,11 @@ def _scalar(place: str, tag: str, node: Any) -> Scalar:
             return Scalar(place=place, value=None, text=text, kind="date")
         case _:
             return Scalar(place=place, value=text, text=text, kind="text")
+
+
+def _joined(text: str) -> str:
+    """The text with the halves of characters put together: JSON escapes those beyond U+FFFF as two (RFC 8259, 7)."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _whole(text: str) -> int | None:

@@ -41,14 +41,16 @@ def profile_document(profile: Profile) -> dict[str, Any]:
 
 def plan_document(plan: Plan) -> dict[str, Any]:
     """The plan as a document; a section that the plan has not is there and empty, so that readers find its keys."""
-    body = plain(plan)
-    if plan.ovs is None:
-        body["ovs"] = {"otherConfig": {}, "bridges": []}
-    if plan.nova is None:
-        body["nova"] = {}
-    if plan.neutron is None:
-        body["neutron"] = {}
-    return headed("Plan", body)
+    document = short_plan_document(plan)
+    document["ovs"] = document["ovs"] or {"otherConfig": {}, "bridges": []}
+    document["nova"] = document["nova"] or {}
+    document["neutron"] = document["neutron"] or {}
+    return document
+
+
+def short_plan_document(plan: Plan) -> dict[str, Any]:
+    """The plan as a document in which a section that it has not is null."""
+    return headed("Plan", plain(plan))
 
 
 def host_document(host: Host) -> dict[str, Any]:
