@@ -45,7 +45,7 @@ def live_facts(root: Root) -> LiveFacts:
         vdpa_management_devices=management_devices() if root.exists("/sys/bus/vdpa") else None,
         hardware_names=names_from_hwdb(network) if network else (),
         addresses=addresses,
-        ssh_netdevs=_ssh_netdevs(root, addresses),
+        ssh_netdevs=ssh_netdevs(root, addresses=addresses, connections=ssh_connections()),
     )
 
 
@@ -57,21 +57,27 @@ def _container(root: Root) -> str | None:
     return None
 
 
-def _ssh_netdevs(root: Root, addresses: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[str, ...]:
-    """The interfaces that SSH sessions into this machine come in by, loopback included."""
+def ssh_netdevs(
+    root: Root, *, addresses: tuple[tuple[str, tuple[str, ...]], ...], connections: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The interfaces that SSH sessions into this machine come in by, loopback included.
+
+    `connections` are SSH_CONNECTION's values. Source: besides them /proc/net/tcp and tcp6, with the ports of
+    /etc/ssh/sshd_config: a session may be seen by none of its variables.
+    """
     own: set[str] = set()
     ports = {_SSH_PORT, *re.findall(r"(?mi)^\s*Port\s+(\d+)", root.read_text("/etc/ssh/sshd_config") or "")}
-    for connection in ssh_connections():
+    for connection in connections:
         fields = connection.split()
         if len(fields) == 4:  # noqa: PLR2004 - sshd(8): peer, its port, own address, own port
             own.add(_plain(fields[2]))
             ports.add(fields[3])
-    own.update(_established(root, frozenset(map(int, ports))))
+    own.update(_established(root, frozenset(map(int, filter(str.isdecimal, ports)))))
     return tuple(name for name, texts in addresses if any(text.partition("/")[0] in own for text in texts))
 
 
 def _established(root: Root, ports: frozenset[int]) -> Iterator[str]:
-    """Own addresses of established TCP connections into these ports. Source: /proc/net/tcp and tcp6."""
+    """Own addresses of established TCP connections into these ports."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in (root.read_text(table) or "").splitlines()[1:]:
             fields = line.split()

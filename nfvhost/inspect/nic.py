@@ -43,9 +43,12 @@ def nics(
     bridges = frozenset(one.pci for one in functions if one.is_bridge)
     groups = {pci: group.devices for group in remapping.groups for pci in group.devices}
     by_name = {one.name: one for one in interfaces}
+    stated: dict[PciAddress | None, set[str]] = {}
+    for interface in interfaces:
+        stated.setdefault(interface.pci, set()).add(interface.name)
     found: list[Nic] = []
     for one, identity in network:
-        own = _netdevs(root, one, identity, interfaces)
+        own = _netdevs(root, one, identity, stated.get(one.pci, set()))
         first = by_name.get(own[0]) if own else None
         vendor_name, device_name = names.get(identity, (None, None))
         found.append(
@@ -75,12 +78,9 @@ def nics(
     )
 
 
-def _netdevs(
-    root: Root, function: PciFunction, identity: tuple[str, str], interfaces: tuple[Netdev, ...]
-) -> tuple[str, ...]:
+def _netdevs(root: Root, function: PciFunction, identity: tuple[str, str], stated: set[str]) -> tuple[str, ...]:
     """Its interfaces in order of name; those that stand for its VFs come after the port's own."""
-    names = {one.name for one in interfaces if one.pci == function.pci}
-    names.update(root.list_dir(f"{function.path}/net"))
+    names = stated.union(root.list_dir(f"{function.path}/net"))
     if not names and identity[0] == _VIRTIO:
         entries = (entry for entry in root.list_dir(function.path) if entry.startswith("virtio"))
         names.update(name for entry in entries for name in root.list_dir(f"{function.path}/{entry}/net"))
@@ -99,8 +99,8 @@ def _vfs(root: Root, function: PciFunction) -> tuple[PciAddress, ...]:
 
 
 def _is_inside(root: Root, facts: LiveFacts) -> bool:
-    """Whether this process lives in a container, whose view of the network is not the machine's."""
-    return root.live and container(root, facts) is not None
+    """Whether the tree is as a container sees it, whose network is not the machine's; a capture has concluded."""
+    return facts.management is None and container(root, facts) is not None
 
 
 def _with_management(
@@ -114,7 +114,10 @@ def _with_management(
         if nic.pci in functions:
             own.append(functions[nic.pci])
         if not own and hidden and not nic.netdevs and nic.driver not in _NO_NETDEV_DRIVERS:
-            own.append(f"its interface ({nic.driver}) is not in this container's network, and may carry management")
+            own.append(
+                f"has an interface ({nic.driver}) that this container cannot see, and that may carry management; "
+                "run where the machine's own network is seen"
+            )
         if own:
             reasons[nic.pci] = "; ".join(dict.fromkeys(own))
     for nic in found:

@@ -323,3 +323,13 @@ def test_lines_that_are_no_routes_are_passed_over(two_ports: Network) -> None:
 def test_the_tree_of_the_fixture_is_what_sysfs_looks_like(two_ports: Network) -> None:
     link = two_ports.root.read_link("/sys/class/net/eth0")
     assert posixpath.normpath(f"/sys/class/net/{link}") == "/sys/devices/pci0000:10/0000:10:00.0/net/eth0"
+
+
+def test_in_a_container_a_port_whose_interface_is_elsewhere_may_carry_management(network: Network) -> None:
+    network.function(PORT, driver="i40e")
+    network.function(SECOND, driver="vfio-pci")
+    network.port(OTHER, "eth0")
+    network.write("/run/.containerenv", "")
+    (reason,) = network.managing().values()
+    assert reason.startswith("has an interface (i40e) that this container cannot see, and that may carry management")
+    assert set(network.managing()) == {PORT}
