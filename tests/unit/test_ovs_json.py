@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from nfvhost.access.ovs_json import FastParser
 
+# A number of JSON in OVSDB has 64 bits (RFC 7047, 3.1, <integer>); the library turns a larger one into a float.
+INTEGERS = st.integers(-(2**63), 2**63 - 1)
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(alphabet='{}[]"\\ \n:,aé\U0001f600', max_size=8),
+    st.none() | st.booleans() | INTEGERS | st.text(alphabet='{}[]"\\ \n:,aé\U0001f600', max_size=8),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.text(alphabet='{}"a', max_size=3), inner, max_size=3)
     ),
