@@ -27,6 +27,7 @@ _RUNTIME_DIRECTORIES: Final = ("/run", "/tmp")  # noqa: S108 - where DPDK puts i
 _TELEMETRY_SOCKET: Final = "dpdk_telemetry.v2"
 _TELEMETRY_TIMEOUT_S: Final = 2.0
 _GREETING_BYTES: Final = 1024
+_LOG_FILE: Final = "--log-file="
 _LOG_TAIL_BYTES: Final = 65536
 _COMPLAINT: Final = frozenset({"WARN", "ERR", "EMER"})
 
@@ -152,7 +153,11 @@ def _ask_telemetry(directory: str, name: str, pid: int) -> tuple[str, ...] | Non
 
 
 def log_path(root: Root, vswitchd: Vswitchd) -> str | None:
-    """The log file that the process has open; None where it logs elsewhere."""
+    """The log file that the process was told to write, or has open; None where it logs elsewhere."""
+    for argument in vswitchd.process.argv:
+        if argument.startswith(_LOG_FILE):
+            return argument.removeprefix(_LOG_FILE)
+    # Without a name it is one of hundreds: DPDK holds a descriptor for each hugepage.
     directory = f"/proc/{vswitchd.process.pid}/fd"
     links = (root.read_link(f"{directory}/{name}") for name in root.list_dir(directory))
     return next((link for link in links if link and link.endswith(".log")), None)

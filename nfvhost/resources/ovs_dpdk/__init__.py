@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Final
 
 from nfvhost.access.clock import wait_for
@@ -20,15 +19,13 @@ from nfvhost.model.report import Drift
 from nfvhost.resources.ovs_dpdk.check import problems
 from nfvhost.resources.ovs_dpdk.difference import RESOURCE, differences
 from nfvhost.resources.ovs_dpdk.drift import drifts
-from nfvhost.resources.ovs_dpdk.keys import KNOWN_KEYS
+from nfvhost.resources.ovs_dpdk.finding import findings
 from nfvhost.resources.ovs_dpdk.operation import operations_of, remains, way_back
 from nfvhost.resources.ovs_dpdk.place import key_of
 from nfvhost.resources.ovs_dpdk.state import State, read_activity, read_state
 
 _INTERVAL_S: Final = 0.05
 _LOG_LINES: Final = 5
-# How alike a foreign key must be to one that OVS knows to be called a spelling mistake of it (difflib's ratio).
-_ALIKE: Final = 0.85
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,20 +52,7 @@ class OvsDpdk:
         return problems(state, plan, host)
 
     def findings(self, state: State, plan: Plan) -> tuple[Problem, ...]:
-        """Keys of others that Open vSwitch does not know and that look like a key that it does."""
-        planned = {key for key, _ in plan.ovs.other_config} if plan.ovs is not None else set()
-        found = []
-        for key, value in state.database.other_config:
-            near = get_close_matches(key, sorted(KNOWN_KEYS), n=1, cutoff=_ALIKE)
-            if key not in KNOWN_KEYS and key not in planned and near:
-                found.append(
-                    Problem(
-                        what=f"{value!r} is set, and Open vSwitch ignores a key of this name",
-                        where=f"Open_vSwitch other_config:{key}",
-                        hint=f"was {near[0]} meant? it is not nfvhost's, and stays",
-                    )
-                )
-        return tuple(found)
+        return findings(state, plan)
 
     def apply(self, machine: Machine, state: State, changes: tuple[Change, ...]) -> None:
         log = state.switch.log if state.switch is not None else None

@@ -243,6 +243,20 @@ def _device_problems(one: _Port, taken: dict[str, str], switch: Switch, host: Ho
         )
     else:
         yield from _binding_problems(nic, where)
+        yield from _group_problems(nic, where, host)
+
+
+def _group_problems(nic: Nic, where: str, host: Host) -> Iterator[Problem]:
+    """VFIO gives a whole IOMMU group away, or nothing (Documentation/driver-api/vfio.rst)."""
+    mates = (host.nic(mate) for mate in nic.group_mates) if nic.driver == "vfio-pci" else ()
+    kept = [mate for mate in mates if mate is not None and mate.driver not in {None, "vfio-pci", "pci-stub"}]
+    if kept:
+        names = ", ".join(f"{mate.pci} ({mate.driver})" for mate in kept)
+        yield Problem(
+            what=f"IOMMU group {nic.iommu_group} of {nic.pci} is not viable: the kernel still uses {names} of it",
+            where=where,
+            hint="bind all functions of the group to vfio-pci, or choose a card in a group of its own",
+        )
 
 
 def _binding_problems(nic: Nic, where: str) -> Iterator[Problem]:
