@@ -237,12 +237,13 @@ def _pmd_cores(profile: Profile, ports: tuple[DpdkPort, ...], table: _Table, wis
         counts[node] += 1
         budget -= 1
     if wish.pmd is not None and budget:
-        fits = wish.pmd - budget
-        where = ", ".join(f"node {node} has {available[node]} free" for node in demand)
+        have = ", ".join(f"node {node} has {available[node]}" for node in demand)
+        others = len(table.layout.nodes) > len(demand)
         table.notes.refuse(
-            f"{wish.pmd} PMD cores are asked; beside the host's {where} of the kind that may poll",
+            f"{wish.pmd} PMD cores are asked on the nodes of the ports; beside the host's cores {have} that may poll",
             where="pmd.cores",
-            hint=f"ask for {fits} or fewer, or set pmd.everyNode to poll from other nodes as well",
+            hint=f"ask for {wish.pmd - budget} or fewer"
+            + (", or set pmd.everyNode to poll from other nodes as well" if others else ""),
         )
     chosen: list[Core] = []
     for node, count in counts.items():
