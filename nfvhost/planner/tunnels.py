@@ -70,7 +70,9 @@ def plan_tunnels(
         underlay = _underlay_bridge(host, wish, ovs, where, notes)
         if ends is None or underlay is None or len(notes.problems) > before:
             continue
-        plans.append(_plan(profile, wish, ends, underlay, ovs, where, notes))
+        tunnel = _plan(profile, wish, ends, underlay, ovs, where, notes)
+        if len(notes.problems) == before:
+            plans.append(tunnel)
     return tuple(plans), _with_ports(tuple(plans), ovs, notes)
 
 
