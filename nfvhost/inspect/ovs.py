@@ -25,37 +25,25 @@ def open_vswitch(root: Root) -> tuple[OvsInstall | None, tuple[BridgePort, ...]]
     """
     directory = next((path for path in _RUN_DIRECTORIES if root.exists(f"{path}/db.sock")), None)
     database = ovs_client.ask_database(f"unix:{directory}/db.sock") if directory is not None else None
-    versions = ovs_client.installed_versions()
     running = any(_runs(root, path) for path in _RUN_DIRECTORIES)
-    if database is None:
-        if versions is None:
-            return None, ()
-        return _install(versions, running=running), ()
-    version = database.ovs_version if running and database.ovs_version else versions.ovs if versions else None
-    if version is None:
+    stated: ovs_client.Versions | None = None
+    if database is not None and database.ovs_version is not None:
+        stated = ovs_client.Versions(ovs=database.ovs_version, dpdk=database.dpdk_version)
+    # A database keeps the versions of the last run; the programs may be in a container, out of sight.
+    versions = stated if running and stated is not None else ovs_client.installed_versions() or stated
+    if versions is None:
         return None, ()
-    dpdk = versions.dpdk if versions is not None and not running else database.dpdk_version
     install = OvsInstall(
-        version=version,
-        dpdk_version=dpdk,
-        running=running,
-        database=database.address,
-        bridges=database.bridges,
-        other_config=database.other_config,
-    )
-    return install, tuple(
-        BridgePort(bridge=port.bridge, interface=port.interface, pci=_function(port.devargs)) for port in database.ports
-    )
-
-
-def _install(versions: ovs_client.Versions, *, running: bool) -> OvsInstall:
-    return OvsInstall(
         version=versions.ovs,
         dpdk_version=versions.dpdk,
         running=running,
-        database=None,
-        bridges=(),
-        other_config=(),
+        database=database.address if database is not None else None,
+        bridges=database.bridges if database is not None else (),
+        other_config=database.other_config if database is not None else (),
+    )
+    ports = database.ports if database is not None else ()
+    return install, tuple(
+        BridgePort(bridge=port.bridge, interface=port.interface, pci=_function(port.devargs)) for port in ports
     )
 
 
