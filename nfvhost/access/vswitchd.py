@@ -7,6 +7,7 @@ import os
 import re
 import socket
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from nfvhost.access.process import Process, Thread, read_process, read_threads
@@ -69,10 +70,16 @@ def find_vswitchd(root: Root, directory: str) -> Vswitchd | None:
         process = read_process(pid) if pid else None
         if process is None:
             continue
-        found = _VERSION.search(ask(path, "version"))
-        if found:
-            return Vswitchd(process=process, control=path, version=found[1])
+        version = _version_of(process, path)
+        if version is not None:
+            return Vswitchd(process=process, control=path, version=version)
     return None
+
+
+@lru_cache(maxsize=16)
+def _version_of(process: Process, control: str) -> str | None:  # noqa: ARG001 - part of the cache's key: one process never changes its version
+    found = _VERSION.search(ask(control, "version"))
+    return found[1] if found else None
 
 
 def rx_queues(vswitchd: Vswitchd) -> tuple[RxQueue, ...]:
