@@ -130,7 +130,7 @@ def _makes_sense(vnf: GuestWish, where: str, stock: _Stock, notes: Notebook) -> 
     before = len(notes.problems)
     nodes = [node.id for node in stock.host.nodes]
     if vnf.vcpus < 1 or vnf.memory_mib < 1 or vnf.numa_nodes < 1 or vnf.count < 0:
-        notes.refuse("vcpus, memoryMib and numaNodes are at least 1", where=where, hint="correct the numbers")
+        notes.refuse("vcpus, memoryMiB and numaNodes are at least 1", where=where, hint="correct the numbers")
         return False
     if vnf.node is not None and vnf.node not in nodes:
         have = ", ".join(map(str, nodes))
@@ -279,7 +279,7 @@ def _short(vnf: GuestWish, need: _Need, candidates: list[int], stock: _Stock) ->
     if best_cpus > need.emulator:
         hints.append(f"vcpus: {(best_cpus - need.emulator) * need.nodes} would fit")
     if best_mib:
-        hints.append(f"memoryMib: {best_mib * need.nodes} would fit")
+        hints.append(f"memoryMiB: {best_mib * need.nodes} would fit")
     return _Short(
         what=what, hint=" or ".join(hints) or "give fewer cores to host and PMD threads, or plan a larger machine"
     )

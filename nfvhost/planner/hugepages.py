@@ -419,7 +419,7 @@ def _guest_pages(
         notes.refuse(
             f"{asked} MiB are asked for guests, {(count - most) * size} MiB more than the {most * size} MiB "
             f"that are left above the host's floor and OVS's share ({parts})",
-            where="memory.guestMib",
+            where="memory.guestMiB",
             hint=f"ask for {most * size} or less, or leave it out to take all of that",
         )
         return left

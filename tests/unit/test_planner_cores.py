@@ -222,7 +222,7 @@ def test_all_wishes_beyond_the_machine_are_refused_at_once() -> None:
     assert {problem.where for problem in refused(make_host(cores=8), profile).problems} == {
         "host.cores",
         "pmd.cores",
-        "memory.guestMib",
+        "memory.guestMiB",
     }
 
 
