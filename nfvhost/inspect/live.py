@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from nfvhost.access.hardware import names_from_hwdb
+from nfvhost.access.lenient import LenientRoot
 from nfvhost.access.root import Root
 from nfvhost.access.sessions import interface_addresses, ssh_connections
 from nfvhost.access.vdpa_tool import management_devices
@@ -51,7 +52,7 @@ def live_facts(root: Root) -> LiveFacts:
 
 def _container(root: Root) -> str | None:
     """The container manager in the environment of process 1, where this user may read it. Source: systemd-nspawn(1)."""
-    for assignment in (root.read_text("/proc/1/environ") or "").split("\0"):
+    for assignment in (LenientRoot(root).read_text("/proc/1/environ") or "").split("\0"):
         if assignment.startswith("container="):
             return assignment.removeprefix("container=") or None
     return None

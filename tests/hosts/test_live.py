@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from typing import Final
 import pytest
 
 from nfvhost.access.archive import open_root
+from nfvhost.access.command import run
 from nfvhost.access.sessions import interface_addresses
 from nfvhost.errors import PreconditionError
 from nfvhost.inspect import inspect_host
@@ -104,3 +107,49 @@ def test_no_permission_is_told_from_a_bad_capture(tmp_path: Path, kind: str) -> 
     assert problem.where == str(path)
     assert problem.hint
     assert "may not be read by this user" in problem.what
+
+
+# In a network of its own, with a view of /sys of its own: what a real kernel shows, whatever this machine has.
+_NETWORK: Final = """
+set -e
+ip link set lo up
+ip link add veth0 type veth peer name veth1
+ip link add br0 type bridge
+ip link set veth0 master br0
+ip link add macvlan0 link br0 type macvlan
+ip tuntap add tap0 mode tap
+ip link add vxlan0 type vxlan id 7 dstport 4789
+ip link set veth0 up; ip link set veth1 up; ip link set br0 up; ip link set macvlan0 up
+ip -6 address add 2001:db8::5/64 dev macvlan0 nodad
+ip -6 route add default via 2001:db8::1 dev macvlan0
+mount -t sysfs none /sys
+exec "$0" -c "$1"
+"""
+_TELL: Final = """
+import json
+from nfvhost.access.archive import open_root
+from nfvhost.inspect import inspect_host
+host = inspect_host(open_root())
+print(json.dumps({one.name: [one.kind, list(one.lowers), one.management] for one in host.netdevs}))
+print(json.dumps({one.name: list(one.addresses) for one in host.netdevs}))
+"""
+
+
+def test_a_real_kernels_interfaces_are_of_their_kind_and_walked_down() -> None:
+    words = ["unshare", "--map-root-user", "--net", "--mount", "sh", "-c", _NETWORK, sys.executable, _TELL]
+    done = run(words, timeout_s=60)
+    if done.code != 0 and "Operation not permitted" in done.stderr and os.environ.get("NFVHOST_REQUIRE_TIERS") != "1":
+        pytest.skip(f"this user may not make a network namespace: {done.stderr.strip()}")
+    assert done.code == 0, done.stderr
+    interfaces, addresses = map(json.loads, done.stdout.splitlines())
+    interfaces = {name: told for name, told in interfaces.items() if name != "lo" and not name.startswith("ifb")}
+    route = "carries the default route of IPv6 (macvlan0"
+    assert interfaces == {
+        "br0": ["bridge", ["veth0"], f"{route} over br0)"],
+        "macvlan0": ["virtual", ["br0"], f"{route})"],
+        "tap0": ["tun", [], None],
+        "veth0": ["veth", [], f"{route} over br0 over veth0)"],
+        "veth1": ["veth", [], None],
+        "vxlan0": ["virtual", [], None],
+    }
+    assert "2001:db8::5/64" in addresses["macvlan0"]

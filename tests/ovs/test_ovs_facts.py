@@ -70,7 +70,7 @@ def test_a_database_of_another_kind_cannot_be_asked(tmp_path: Path, columns: dic
         f"--unixctl={tmp_path}/ctl",
         str(tmp_path / "conf.db"),
     ]
-    with subprocess.Popen(["ovsdb-server", *arguments], stderr=subprocess.DEVNULL) as server:
+    with subprocess.Popen([program, *arguments], stderr=subprocess.DEVNULL) as server:
         try:
             while not (tmp_path / "ctl").exists():
                 assert server.poll() is None
