@@ -22,8 +22,10 @@ from nfvhost.access.root import DirectoryRoot
 from nfvhost.engine import apply
 from nfvhost.inspect import inspect_host
 from nfvhost.model.cpuset import EMPTY
-from nfvhost.model.plan import CpuPools, MemoryPlan, OvsBridge, OvsPlan, OvsPort, Plan, PlannedHost
+from nfvhost.model.host import Host
+from nfvhost.model.plan import CpuPools, MemoryPlan, OvsBridge, OvsPlan, OvsPort, Plan
 from nfvhost.model.profile import Isolation
+from nfvhost.planner.fingerprint import planned_host
 
 AT_LEAST = 8.0
 PORTS = 4
@@ -63,10 +65,10 @@ def measure(made: sandbox.Sandbox, rounds: int) -> int:
     """The exit code, after as many rounds, each of both in turn."""
     host = inspect_host(DirectoryRoot("/"))
     machine = Machine(root=DirectoryRoot("/"), ovsdb=made.ovsdb)
-    apply(plan(with_all=False), machine, host)
+    apply(plan(host, with_all=False), machine, host)
 
     def by_engine() -> None:
-        assert apply(plan(with_all=True), machine, host).results
+        assert apply(plan(host, with_all=True), machine, host).results
 
     def by_vsctl() -> None:
         for words in single_calls():
@@ -126,7 +128,7 @@ def vsctl(made: sandbox.Sandbox, *words: str) -> None:
     check(["ovs-vsctl", f"--db={made.ovsdb}", "--timeout=30", *words], timeout_s=40)
 
 
-def plan(*, with_all: bool) -> Plan:
+def plan(host: Host, *, with_all: bool) -> Plan:
     """The 10 keys and the 4 ports, or only what is there before."""
     ports = tuple(
         OvsPort(
@@ -145,7 +147,7 @@ def plan(*, with_all: bool) -> Plan:
     keys = tuple(sorted({**START, **(KEYS if with_all else {})}.items()))
     return Plan(
         profile="benchmark",
-        host=PlannedHost(name="any", fingerprint=()),
+        host=planned_host(host),
         cpus=CpuPools(host=EMPTY, shared=EMPTY, pmd=EMPTY, dedicated=EMPTY, idle=EMPTY, isolated=EMPTY),
         memory=MemoryPlan(nodes=()),
         isolation=Isolation.NONE,
@@ -162,4 +164,4 @@ def plan(*, with_all: bool) -> Plan:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 10))
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 20))
