@@ -21,11 +21,9 @@ from nfvhost.model.live import Conclusion, HardwareName, LiveFacts
 _ANY_IPV4: Final = "192.0.2.1"
 _ANY_IPV6: Final = "2001:db8::1"
 _NOTHING: Final = "-"
-_MAC: Final = re.compile(r"(?i)(?<![0-9a-f:-])(?:[0-9a-f]{2}([:-]))(?:[0-9a-f]{2}\1){4,18}[0-9a-f]{2}(?![0-9a-f:-])")
+_MAC: Final = re.compile(r"(?i)(?<![0-9a-f])(?:[0-9a-f]{2}([:-]))(?:[0-9a-f]{2}\1){4,18}[0-9a-f]{2}(?![0-9a-f])")
 _IPV4: Final = re.compile(r"(?<![\d.])(?!0\.|127\.|255\.)\d{1,3}(?:\.\d{1,3}){3}(?![\d.])")
-_IPV6: Final = re.compile(
-    r"(?i)(?<![0-9a-f:.])(?=[0-9a-f:]*:[0-9a-f:]*:)(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}(?![0-9a-f:.])"
-)
+_IPV6: Final = re.compile(r"(?i)(?<![0-9a-f:.])(?=:*[0-9a-f])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}(?![0-9a-z:.])")
 # An interface named by systemd after its MAC (systemd.net-naming-scheme(7)).
 _MAC_NAME: Final = re.compile(r"(?<![0-9A-Za-z])(?:en|wl|ww|ib|sl)x([0-9a-f]{12})(?![0-9A-Za-z])")
 # The id of a container or a sandbox: its short form is the container's host name.
@@ -46,6 +44,7 @@ _IP_HOST_NAME: Final = 4
 _KERNEL_FILE: Final = re.compile(r"(?:BOOT_IMAGE|initrd)=(?![a-z]+://).*")
 # Arm's cpuinfo_op and s390's show_facilities print which one of its kind this machine is.
 _SERIAL: Final = re.compile(r"(?m)(^(?:Serial|serial number)\s*:\s*|\bidentification = )(\w+)")
+_CONTROL_GROUPS: Final = "/sys/fs/cgroup/"
 # Of tables in /proc/<pid> the lines that say which CPUs and nodes are allowed; the rest is nobody's business.
 _WANTED_LINES: Final = {
     "status": re.compile(r"(?m)^(?:Cpus_allowed|Mems_allowed)\w*:.*\n?"),
@@ -83,14 +82,20 @@ def write_capture(root: Root, path: str, *, with_macs: bool = False) -> Captured
         files[name] = stripped.encode(errors="surrogateescape")
     for word, substitute in private.items():
         files = {name: content.replace(word.encode(), substitute.encode()) for name, content in files.items()}
-    renamed = {_replaced(name, private): content for name, content in files.items()}
+
+    def renamed(name: str) -> str:
+        for word, substitute in private.items():
+            name = name.replace(word, substitute)
+        return _without_host_name(name, host_name) if name.startswith(_CONTROL_GROUPS) else name
+
+    files = {renamed(name): content for name, content in files.items()}
     size = write_archive(
         path,
-        renamed,
-        frozenset(_replaced(name, private) for name in recorded.directories),
-        {_replaced(name, private): _replaced(target, private) for name, target in recorded.links.items()},
+        files,
+        frozenset(map(renamed, recorded.directories)),
+        {renamed(name): renamed(target) for name, target in recorded.links.items()},
     )
-    return Captured(path=path, files=len(renamed), size=size, host=replayed)
+    return Captured(path=path, files=len(files), size=size, host=replayed)
 
 
 def _concluded(host: Host) -> LiveFacts:
@@ -143,12 +148,6 @@ def _private_words(recorded: RecordingRoot, *, with_macs: bool) -> dict[str, str
     return found
 
 
-def _replaced(text: str, private: dict[str, str]) -> str:
-    for word, substitute in private.items():
-        text = text.replace(word, substitute)
-    return text
-
-
 def _host_name(root: Root) -> str | None:
     tree = LenientRoot(root)
     name = tree.read_line("/proc/sys/kernel/hostname") or tree.read_line("/etc/hostname")
@@ -166,7 +165,14 @@ def _without_identity(path: str, text: str, *, host_name: str | None, with_macs:
     if path == "/proc/version":
         return _BUILDER.sub("(-)", text)
     wanted = _WANTED_LINES.get(path.rpartition("/")[2]) if path.startswith("/proc/") else None
-    return text if wanted is None else "".join(wanted.findall(text))
+    return text if wanted is None else _without_host_name("".join(wanted.findall(text)), host_name)
+
+
+def _without_host_name(text: str, host_name: str | None) -> str:
+    """The text with `host` for the name of the machine, also where the device mapper doubled its dashes."""
+    for name in sorted({host_name, host_name.replace("-", "--")}) if host_name else ():
+        text = re.sub(rf"(?<![0-9A-Za-z]){re.escape(name)}(?![0-9A-Za-z])", "host", text)
+    return text
 
 
 def _argument(argument: str, host_name: str | None) -> str:
@@ -183,8 +189,4 @@ def _argument(argument: str, host_name: str | None) -> str:
         argument = "ip=" + ":".join(fields)
     if not _KERNEL_FILE.fullmatch(argument):
         argument = _IPV6.sub(_ANY_IPV6, _IPV4.sub(_ANY_IPV4, argument))
-    if host_name and _DISK_ARGUMENT.fullmatch(argument):
-        # The device mapper doubles each dash of a name.
-        for name in {host_name, host_name.replace("-", "--")}:
-            argument = re.sub(rf"(?<![0-9A-Za-z]){re.escape(name)}(?![0-9A-Za-z])", "host", argument)
-    return argument
+    return _without_host_name(argument, host_name) if _DISK_ARGUMENT.fullmatch(argument) else argument

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -29,9 +30,6 @@ _SERVER: Final = re.compile(r"(?:^|,)addr=([^,]+)")
 _NETWORK_ROOT: Final = re.compile(r"(?:root|netroot)=(nfs4?|iscsi|nbd|fcoe|dhcp6?|cifs)\b.*")
 _ISCSI_ROOT: Final = re.compile(r"rd\.iscsi\.(?:firmware|ibft|target)\b(?!=0)|iscsi_auto$")
 _ROOT_DEVICE: Final = re.compile(r"root=/dev/(nfs|nbd|cifs)[\dp]*")
-# The kernel nests no deeper (include/linux/netdevice.h, MAX_NEST_DEV).
-_MAX_DEPTH: Final = 8
-
 _DEFAULT_ROUTE: Final = {4: "the default route of IPv4", 6: "the default route of IPv6"}
 _BOTH_DEFAULT_ROUTES: Final = "the default routes of IPv4 and IPv6"
 
@@ -81,7 +79,7 @@ def carriers(root: Root, netdevs: tuple[Netdev, ...], facts: LiveFacts) -> Carri
     routes = (*_ipv4_routes(root), *_ipv6_routes(root))
     evidence = [one for one in _evidence(root, netdevs, routes, facts) if one.netdev in usable]
     # A default route into a tunnel does not say which port the tunnel leaves by.
-    if not any(name in real for one in evidence for chain in _chains(one.netdev, below) for name in chain):
+    if real.isdisjoint(name for one in evidence for name in _ways_down(one.netdev, below)):
         evidence.extend(_guesses(netdevs, below, real))
     return _walked(evidence, below, {one.interface: one.pci for one in _dpdk_ports(facts)})
 
@@ -108,8 +106,9 @@ def _evidence(
 def _guesses(netdevs: tuple[Netdev, ...], below: Mapping[str, tuple[str, ...]], real: set[str]) -> Iterator[_Evidence]:
     """Interfaces with a link and a global address over a real port: each may be the way in."""
     for one in netdevs:
-        stands_on = {name for chain in _chains(one.name, below) for name in chain}
-        if one.operstate == "up" and any(map(_is_global, one.addresses)) and stands_on & real:
+        if one.operstate != "up" or not any(map(_is_global, one.addresses)):
+            continue
+        if not real.isdisjoint(_ways_down(one.name, below)):
             yield _Evidence(netdev=one.name, what="a global address, where no default route leads to a port")
 
 
@@ -127,11 +126,10 @@ def _walked(
     """The evidence brought down to everything that its interface stands on, with the way named."""
     found: dict[str, dict[str, list[str]]] = {}
     for one in evidence:
-        for chain in _chains(one.netdev, below):
-            for depth, name in enumerate(chain, start=1):
-                whats = found.setdefault(name, {}).setdefault(" over ".join(chain[:depth]), [])
-                if one.what not in whats:
-                    whats.append(one.what)
+        for name, way in _ways_down(one.netdev, below).items():
+            whats = found.setdefault(name, {}).setdefault(" over ".join(way), [])
+            if one.what not in whats:
+                whats.append(one.what)
     reasons = {name: _sentence(ways) for name, ways in sorted(found.items())}
     return Carriers(
         netdevs={name: reason for name, reason in reasons.items() if name not in dpdk},
@@ -150,16 +148,17 @@ def _merged(whats: list[str]) -> list[str]:
     return [_BOTH_DEFAULT_ROUTES, *(what for what in whats if what not in routes)]
 
 
-def _chains(name: str, below: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    """Each way from an interface down to one that stands on nothing, top first."""
-    pending: list[tuple[str, ...]] = [(name,)]
+def _ways_down(name: str, below: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Everything that an interface stands on, itself included, with the shortest way there, top first."""
+    found: dict[str, tuple[str, ...]] = {name: (name,)}
+    pending = deque([name])
     while pending:
-        chain = pending.pop()
-        lowers = [lower for lower in below.get(chain[-1], ()) if lower not in chain]
-        if not lowers or len(chain) > _MAX_DEPTH:
-            yield chain
-        else:
-            pending.extend((*chain, lower) for lower in reversed(lowers))
+        upper = pending.popleft()
+        for lower in below.get(upper, ()):
+            if lower not in found:
+                found[lower] = (*found[upper], lower)
+                pending.append(lower)
+    return found
 
 
 def _dpdk_ports(facts: LiveFacts) -> tuple[BridgePort, ...]:

@@ -31,7 +31,8 @@ CMDLINE = (
     "BOOT_IMAGE=/vmlinuz-6.1.0.13.7 root=/dev/mapper/myhost--vg-root ro quiet intel_iommu=on hugepages=0:4,1:4 "
     "ip=198.51.100.7::198.51.100.1:255.255.255.0:myhost:eth0:off nameserver=198.51.100.53 "
     "rd.iscsi.initiator=iqn.2004-10.com.example:myhost rd.iscsi.password=hunter2 log=[2001:db8:1::7]:514 "
-    "systemd.hostname=myhost BOOTIF=01-02-ab-cd-00-00-01 isolcpus=managed_irq,2-3 default_hugepagesz=1G\n"
+    "systemd.hostname=myhost BOOTIF=01-02-ab-cd-00-00-01 ifname=eth0:02:ab:cd:00:00:01 ip=::::myhost:eth0:dhcp "
+    "vfio-pci.ids=8086:1572 pci=resource_alignment=0000:10:00.0 isolcpus=managed_irq,2-3 default_hugepagesz=1G\n"
 )
 
 
@@ -48,12 +49,15 @@ def machine_tree(network: Network) -> Network:
     network.write("/proc/cmdline", CMDLINE)
     network.write("/proc/sys/kernel/hostname", "myhost.example.net\n")
     network.write("/proc/cpuinfo", "processor\t: 0\nHardware\t: BCM2835\nSerial\t\t: 00000000deadbeef\n")
-    network.write("/proc/mounts", "198.51.100.9:/home /home nfs rw,addr=198.51.100.9 0 0\ncgroup2 /c cgroup2 rw 0 0\n")
-    network.write("/proc/self/cgroup", "5:memory:/secret\n0::/docker/" + "ab" * 32 + "\n")
-    network.write("/proc/self/status", "Name:\tmyprogram\nPid:\t4711\nCpus_allowed_list:\t0\nMems_allowed_list:\t0\n")
+    network.write(
+        "/proc/mounts", "198.51.100.9:/home /home nfs rw,addr=198.51.100.9 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n"
+    )
+    network.write("/proc/self/cgroup", "5:memory:/secret\n0::/lxc.payload.myhost/" + "ab" * 32 + "\n")
+    network.write("/sys/fs/cgroup/lxc.payload.myhost/" + "ab" * 32 + "/cpuset.cpus.effective", "0\n")
+    network.write("/proc/self/status", "Name:\tmyprogram\nPid:\t4711\nCpus_allowed_list:\t0-1\nMems_allowed_list:\t0\n")
     network.write("/proc/1/environ", "PASSWORD=hunter2\0container=lxc\0")
-    network.write("/sys/devices/system/cpu/online", "0\n")
-    network.write("/sys/devices/system/cpu/possible", "0\n")
+    network.write("/sys/devices/system/cpu/online", "0-1\n")
+    network.write("/sys/devices/system/cpu/possible", "0-1\n")
     network.write("/sys/class/dmi/id/product_serial", "SN-1234567\n")
     network.write("/sys/class/dmi/id/product_uuid", "4c4c4544-0000-0000-0000-000000000000\n")
     return network
@@ -71,6 +75,7 @@ def test_an_inspection_of_a_capture_finds_the_same_machine(machine_tree: Network
     write_capture(machine_tree.root, str(path), with_macs=True)
     there, here = inspect_host(open_root(str(path))), inspect_host(machine_tree.root)
     assert replace(there, kernel_args=None) == replace(here, kernel_args=None)
+    assert str(there.allowed) == "0"
     assert {str(nic.pci): nic.management for nic in there.nics} == {
         PORT: "carries the default routes of IPv4 and IPv6 (bond0.7 over bond0 over eth0)",
         SECOND: None,
@@ -94,6 +99,10 @@ def test_kernel_arguments_keep_what_planning_reads(machine_tree: Network, tmp_pa
         "log=[2001:db8::1]:514",
         "systemd.hostname=-",
         "BOOTIF=-",
+        "ifname=eth0:-",
+        "ip=:::::eth0:dhcp",
+        "vfio-pci.ids=8086:1572",
+        "pci=resource_alignment=0000:10:00.0",
         "isolcpus=managed_irq,2-3",
         "default_hugepagesz=1G",
     )

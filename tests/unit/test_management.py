@@ -299,6 +299,14 @@ def test_bond_and_slave_that_name_each_other_do_not_hang(two_ports: Network) -> 
     assert set(two_ports.managing()) == {PORT}
 
 
+def test_interfaces_that_all_stand_on_each_other_are_walked_once(network: Network) -> None:
+    names = tuple(f"v{number}" for number in range(30))
+    for name in names:
+        network.virtual(name, over=tuple(other for other in names if other != name))
+    network.ipv4_route("v0")
+    assert len([one for one in network.netdevs().values() if one.management]) == 30
+
+
 def test_a_capture_states_what_the_machine_concluded(two_ports: Network) -> None:
     two_ports.ipv4_route("eth0")
     two_ports.facts = replace(
