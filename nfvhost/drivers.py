@@ -683,7 +683,9 @@ def is_ethernet(nic: Nic) -> bool:
     """Whether the function is an Ethernet port: not wifi, not InfiniBand."""
     if nic.class_code.startswith(CLASS_ETHERNET):
         return True
-    return nic.class_code.startswith(CLASS_OTHER) and (row := driver_of(nic)) is not None and row.pmd is not None
+    # Some cards of the data centre say "other", and a trimmed capture may say nothing.
+    open_to_doubt = not nic.class_code or nic.class_code.startswith(CLASS_OTHER)
+    return open_to_doubt and (row := driver_of(nic)) is not None and row.pmd is not None
 
 
 def has_device(devices: str, device: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Final
 
 from nfvhost.drivers import driver_of
 from nfvhost.model.host import Host, node_cpus
+from nfvhost.model.ovs_keys import release
 from nfvhost.model.plan import CpuPools, NicPlan
 from nfvhost.model.profile import Profile, Role, VhostPort, VirtualPort
 from nfvhost.planner.notebook import Notebook
@@ -28,6 +29,8 @@ _MAX_NAME: Final = 15
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 # sockaddr_un.sun_path less the NUL (unix(7)).
 _MAX_SOCKET: Final = 107
+# The first release whose keys model/ovs_keys.py was read from.
+_OLDEST: Final = (2, 13)
 # More queues than this on one port without a wish cost more than they bring: each PMD thread has all ports to poll.
 _MOST_QUEUES: Final = 4
 
@@ -45,6 +48,7 @@ def dpdk_ports(host: Host, profile: Profile, nics: tuple[NicPlan, ...], notes: N
     for port in ports:
         _check_queues(host, port, notes)
     _check_mtus(ports, profile, notes)
+    _check_wish(profile, notes)
     for kind in ("rx", "tx"):
         asked = profile.ovs.rx_descriptors if kind == "rx" else profile.ovs.tx_descriptors
         if asked is not None and asked & (asked - 1):
@@ -54,6 +58,19 @@ def dpdk_ports(host: Host, profile: Profile, nics: tuple[NicPlan, ...], notes: N
                 hint=f"take {1 << (asked.bit_length() - 1)} or {1 << asked.bit_length()}",
             )
     return (*ports, *named)
+
+
+def _check_wish(profile: Profile, notes: Notebook) -> None:
+    version, bridge = profile.ovs.version, profile.ovs.integration_bridge
+    number = release(version) if version is not None else None
+    if version is not None and (number is None or number < _OLDEST):
+        notes.refuse(
+            f"{version!r} is no release of OVS that nfvhost knows",
+            where="ovs.version",
+            hint='2.13 or later, such as "3.5"',
+        )
+    if bridge is not None and (problem := bad_name(bridge)) is not None:
+        notes.refuse(f"{bridge!r} {problem}", where="ovs.integrationBridge", hint="br-int is what Neutron expects")
 
 
 def bridge_of_nic(nic: NicPlan, profile: Profile) -> str:
@@ -259,31 +276,42 @@ def queues(profile: Profile, ports: tuple[DpdkPort, ...], pools: CpuPools, host:
     The asked number, else one per PMD thread on the port's node and at most 4, and no more than the card has;
     vhost-user ports have what the guest has, and count with 1 where nothing is asked.
     """
-    return tuple(replace(port, rx_queues=_rx_queues(profile, port, pools, host)) for port in ports)
+    return tuple(_with_queues(port, *_rx_queues(profile, port, pools, host)) for port in ports)
 
 
-def _rx_queues(profile: Profile, port: DpdkPort, pools: CpuPools, host: Host) -> int:
+def _with_queues(port: DpdkPort, number: int, why: str) -> DpdkPort:
+    counted = "1 receive queue" if number == 1 else f"{number} receive queues"
+    reason = port.reason if port.vhost else f"{port.reason}; {counted}: {why}"
+    return replace(port, rx_queues=number, reason=reason)
+
+
+def _rx_queues(profile: Profile, port: DpdkPort, pools: CpuPools, host: Host) -> tuple[int, str]:
+    """How many, and why."""
     if port.vhost:
-        return port.rx_queues or 1
+        return port.rx_queues or 1, "the guest has as many as it has"
     if port.devargs is not None and port.devargs.startswith("net_"):
         return _vdev_queues(parse_vdev(port.devargs), port, pools)
     asked = port.rx_queues or profile.ovs.rx_queues
     if asked is not None:
-        return asked
-    polling = len(pools.pmd & node_cpus(host, port.node)) or len(pools.pmd)
+        return asked, "as the profile asks"
+    near = len(pools.pmd & node_cpus(host, port.node))
     nic = host.nic(port.pci) if port.pci is not None else None
     row = driver_of(nic) if nic is not None else None
-    most = row.rx_queues if row is not None and row.rx_queues is not None else _MOST_QUEUES
-    return max(1, min(polling, most, _MOST_QUEUES))
+    if row is not None and row.rx_queues is not None and row.rx_queues < min(near or len(pools.pmd), _MOST_QUEUES):
+        return row.rx_queues, "the card has no more"
+    where = f"on node {port.node}" if near and port.node is not None else "there is"
+    return max(1, min(near or len(pools.pmd), _MOST_QUEUES)), f"one per PMD thread {where}, at most {_MOST_QUEUES}"
 
 
-def _vdev_queues(vdev: Vdev, port: DpdkPort, pools: CpuPools) -> int:
+def _vdev_queues(vdev: Vdev, port: DpdkPort, pools: CpuPools) -> tuple[int, str]:
     """A virtual device has the queues that its devargs make."""
     if vdev.kind == "tap":
         # A tap has as many receive queues as transmit queues, and OVS makes one of these per PMD thread and one more
         # (net_tap, tap_setup_queue; lib/dpif-netdev.c).
-        return len(pools.pmd) + 1
+        return len(pools.pmd) + 1, "one per PMD thread and one more, as net_tap needs"
     made = vdev.argument({"af_packet": "qpairs", "af_xdp": "queue_count"}.get(vdev.kind, ""))
     if made is not None and made.isdecimal():
-        return int(made)
-    return port.rx_queues or 1 if vdev.kind in {"null", "memif"} else 1
+        return int(made), "as its devargs say"
+    if vdev.kind in {"null", "memif"} and port.rx_queues is not None:
+        return port.rx_queues, "as the profile asks"
+    return 1, f"net_{vdev.kind} makes one"

@@ -82,7 +82,7 @@ def _serve(
             continue
         plans[card.nic.pci] = _wished(scene, index, card, role, notes)
         taken += 1
-    if taken < (wish.count or 1):
+    if taken < (1 if wish.count is None else wish.count):
         what = wish.role.value if wish.role is not None else "used"
         found = f"{taken} of {wish.count}" if wish.count is not None and taken else "none"
         why = next((f" ({card.nic.pci}: {text})" for card in matching if (text := obstacles.get(card.nic.pci))), "")
@@ -306,6 +306,8 @@ def _is_free(scene: Scene, card: Card, role: Role, plans: dict[PciAddress, NicPl
 def _keep_a_way_in(scene: Scene, plans: dict[PciAddress, NicPlan], notes: Notebook) -> None:
     """Leave one NIC to the kernel where nothing shows which one carries management: it may be the only way in."""
     if any(card.nic.management for card in scene.cards) or any(one.management for one in scene.host.netdevs):
+        return
+    if any(wish.role is Role.MANAGEMENT for wish in scene.profile.nics):
         return
     named = [wish for wish in scene.profile.nics if wish.pci is not None or wish.netdev is not None]
     open_to_all = [

@@ -338,3 +338,21 @@ def test_the_dpdk_of_the_installed_ovs_decides() -> None:
     assert roles(make_host(nics=[ON_BOARD, new], ovs=ovs))[0]["0000:10:00.0"].role is Role.AFXDP
     ovs = replace(ovs, version="3.5.0", dpdk_version="24.11.1")
     assert roles(make_host(nics=[ON_BOARD, new], ovs=ovs))[0]["0000:10:00.0"].role is Role.DPDK
+
+
+def test_a_nic_marked_as_management_by_the_profile_is_left_alone() -> None:
+    host = make_host(nics=[nic("0000:10:00.0"), nic("0000:10:00.1")])
+    plans, notes = roles(host, NicWish(netdev="ens16f0", role=Role.MANAGEMENT), NicWish(role=Role.DPDK))
+    assert plans["0000:10:00.0"].role is Role.MANAGEMENT
+    assert plans["0000:10:00.1"].role is Role.DPDK
+    assert not notes.warnings
+
+
+def test_a_named_realtek_is_refused_for_dpdk_and_pointed_to_af_xdp() -> None:
+    second = replace(ON_BOARD, pci=PciAddress.parse("0000:06:00.0"), netdevs=("enp6s0",), management=None)
+    host = make_host(nics=[ON_BOARD, second])
+    _, notes = roles(host, NicWish(pci=second.pci, role=Role.DPDK))
+    assert "afxdp" in (notes.problems[0].hint or "")
+    plans, notes = roles(host, NicWish(pci=second.pci, role=Role.AFXDP))
+    assert plans["0000:06:00.0"].role is Role.AFXDP
+    assert not notes.problems

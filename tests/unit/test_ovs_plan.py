@@ -345,3 +345,9 @@ def test_devargs_are_read() -> None:
     vdev = parse_vdev("net_pcap3,rx_iface=eth1,tx_iface=eth2")
     assert (vdev.name, vdev.kind, vdev.netdevs) == ("net_pcap3", "pcap", ("eth1", "eth2"))
     assert parse_vdev("net_tap0,iface=tap7").netdevs == ()
+
+
+@pytest.mark.parametrize("version", ["latest", "", "2.4"])
+def test_a_release_that_is_none_is_refused(version: str) -> None:
+    _, notes = planned(ovs=OvsWish(version=version))
+    assert [problem.where for problem in notes.problems] == ["ovs.version"]

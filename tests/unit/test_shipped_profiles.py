@@ -1,0 +1,65 @@
+"""The profiles that come with nfvhost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from plan_rules import broken_rules
+from synthetic import host as make_host
+from synthetic import nic
+
+from nfvhost.model.profile import Role
+from nfvhost.planfile import load_profile, shipped_profiles
+from nfvhost.planner import make_plan
+
+NAMES = ("density", "home", "sandbox", "sriov", "srv6-edge", "throughput", "vdpa")
+BOARD = nic("0000:05:00.0", device="1533", driver="igb", netdevs=("eno1",), speed_mbps=1000, management="default route")
+CARDS = {
+    "none": (),
+    "board": (BOARD,),
+    "x710": (BOARD, nic("0000:10:00.0"), nic("0000:10:00.1"), nic("0000:10:00.2")),
+    "connectx": (BOARD, *(nic(f"0000:20:00.{n}", vendor="15b3", device="101d", driver="mlx5_core") for n in range(3))),
+}
+
+
+def test_these_profiles_are_shipped() -> None:
+    assert tuple(sorted(shipped_profiles())) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_profile_opens_with_what_it_is_for_and_bears_its_files_name(name: str) -> None:
+    path = shipped_profiles()[name]
+    assert Path(path).read_text().startswith("# For ")
+    assert load_profile(path).name == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("cards", CARDS)
+@pytest.mark.parametrize("size", [1, 2, 4, 16])
+def test_a_profile_plans_on_machines_of_all_sizes(name: str, cards: str, size: int) -> None:
+    host = make_host(cores=size, nics=CARDS[cards], node_mib=size * 4096)
+    plan = make_plan(host, load_profile(shipped_profiles()[name]))
+    assert broken_rules(host, plan) == []
+
+
+def test_each_profile_uses_the_cards_for_what_it_says() -> None:
+    def roles(name: str, cards: str) -> list[Role]:
+        plan = make_plan(make_host(cores=16, nics=CARDS[cards]), load_profile(shipped_profiles()[name]))
+        return [one.role for one in plan.nics if one.role is not Role.MANAGEMENT]
+
+    assert roles("home", "x710") == [Role.DPDK] * 3
+    assert roles("throughput", "x710") == [Role.DPDK, Role.DPDK, Role.KERNEL]
+    assert roles("density", "x710") == [Role.DPDK, Role.KERNEL, Role.KERNEL]
+    assert roles("sriov", "x710") == [Role.SRIOV, Role.SRIOV, Role.DPDK]
+    assert roles("vdpa", "connectx") == [Role.VDPA, Role.DPDK, Role.KERNEL]
+    assert roles("srv6-edge", "x710") == [Role.DPDK, Role.KERNEL, Role.KERNEL]
+    assert roles("sandbox", "x710") == [Role.KERNEL] * 3
+
+
+def test_the_sandbox_needs_no_reboot() -> None:
+    plan = make_plan(
+        make_host(cores=16, nics=CARDS["x710"], node_mib=200_000), load_profile(shipped_profiles()["sandbox"])
+    )
+    assert plan.kernel_args == ()
+    assert all(not pages.at_boot for node in plan.memory.nodes for pages in node.pages)
