@@ -21,7 +21,7 @@ HELP = """A private ovsdb-server and ovs-vswitchd with DPDK in a network namespa
 Examples:
   nfvhost sandbox up
   nfvhost plan --profile sandbox -o sandbox.yaml
-  nfvhost apply sandbox.yaml --ovsdb unix:…/db.sock     (as `sandbox up` says)
+  nfvhost apply sandbox.yaml --ovsdb unix:…/db.sock     (what `sandbox up` prints)
   nfvhost sandbox probe
   nfvhost sandbox down
 """
@@ -47,8 +47,8 @@ def up(
     if json:
         emit(_json("Sandbox", made))
         return
-    say(f"the sandbox {name} {'is up' if made.made else 'was up already'}")
-    emit(_description(made))
+    say(f"the sandbox {name} {'is up' if made.made else 'was up already'}\n{_description(made)}")
+    emit(made.ovsdb)
 
 
 @sandbox.command("down", help="Stop it and take away all that it made.\n\n\b\nExample:\n  nfvhost sandbox down")

@@ -39,7 +39,7 @@ def inspect_host(root: Root) -> Host:
     meminfo = memory.meminfo(tree)
     pools = hugepages.machine_hugepages(tree, meminfo)
     claims = {node: numa.stated_node_cpus(tree, node) for node in numa.node_ids(tree)}
-    nodes = numa.numa_nodes(tree, claims, online=there.online)
+    nodes = numa.numa_nodes(tree, claims, online=there.online, machine=meminfo)
     args = cmdline.kernel_args(tree)
     isolated = cpu.isolated_cpus(tree)
     if isolated is None:

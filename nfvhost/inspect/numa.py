@@ -66,12 +66,20 @@ def cpu_nodes(root: Root, claims: dict[int, CpuSet]) -> dict[int, int]:
     return nodes
 
 
-def numa_nodes(root: Root, claims: dict[int, CpuSet], *, online: CpuSet) -> tuple[NumaNode, ...]:
-    """The online nodes, ascending; `claims` has the CPUs that each one states."""
+def numa_nodes(
+    root: Root, claims: dict[int, CpuSet], *, online: CpuSet, machine: dict[str, int] | None
+) -> tuple[NumaNode, ...]:
+    """The online nodes, ascending; `claims` has the CPUs that each one states, `machine` is /proc/meminfo.
+
+    A machine's only node has all its memory: node0/meminfo states less while struct pages are still being made
+    (CONFIG_DEFERRED_STRUCT_PAGE_INIT).
+    """
     order = tuple(claims)
     found: list[NumaNode] = []
     for node, cpus in claims.items():
         fields = node_meminfo(root, node) or {}
+        if machine and len(claims) == 1:
+            fields = {**fields, **machine}
         found.append(
             NumaNode(
                 id=node,
