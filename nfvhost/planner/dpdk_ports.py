@@ -299,8 +299,8 @@ def _rx_queues(profile: Profile, port: DpdkPort, pools: CpuPools, host: Host) ->
     row = driver_of(nic) if nic is not None else None
     if row is not None and row.rx_queues is not None and row.rx_queues < min(near or len(pools.pmd), _MOST_QUEUES):
         return row.rx_queues, "the card has no more"
-    where = f"on node {port.node}" if near and port.node is not None else "there is"
-    return max(1, min(near or len(pools.pmd), _MOST_QUEUES)), f"one per PMD thread {where}, at most {_MOST_QUEUES}"
+    where = f" on node {port.node}" if near and port.node is not None else ""
+    return max(1, min(near or len(pools.pmd), _MOST_QUEUES)), f"one per PMD thread{where}, at most {_MOST_QUEUES}"
 
 
 def _vdev_queues(vdev: Vdev, port: DpdkPort, pools: CpuPools) -> tuple[int, str]:

@@ -51,7 +51,7 @@ def test_each_profile_uses_the_cards_for_what_it_says() -> None:
     assert roles("home", "x710") == [Role.DPDK] * 3
     assert roles("throughput", "x710") == [Role.DPDK, Role.DPDK, Role.KERNEL]
     assert roles("density", "x710") == [Role.DPDK, Role.KERNEL, Role.KERNEL]
-    assert roles("sriov", "x710") == [Role.SRIOV, Role.SRIOV, Role.DPDK]
+    assert roles("sriov", "x710") == [Role.SRIOV, Role.DPDK, Role.KERNEL]
     assert roles("vdpa", "connectx") == [Role.VDPA, Role.DPDK, Role.KERNEL]
     assert roles("srv6-edge", "x710") == [Role.DPDK, Role.KERNEL, Role.KERNEL]
     assert roles("sandbox", "x710") == [Role.KERNEL] * 3
