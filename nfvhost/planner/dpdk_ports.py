@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import count
 from typing import Final
 
 from nfvhost.drivers import driver_of
-from nfvhost.model.host import Host, node_cpus
+from nfvhost.model.host import Host, Nic, node_cpus
 from nfvhost.model.ovs_keys import release
+from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import CpuPools, NicPlan
 from nfvhost.model.profile import Profile, Role, VhostPort, VirtualPort
 from nfvhost.planner.notebook import Notebook
@@ -45,8 +46,9 @@ def dpdk_ports(host: Host, profile: Profile, nics: tuple[NicPlan, ...], notes: N
         _nic_port(nic, profile, next(free), next(xdp) if nic.role is Role.AFXDP else 0, notes)
         for nic in sorted((nic for nic in nics if nic.role in {Role.DPDK, Role.AFXDP}), key=lambda nic: nic.pci)
     ]
+    cards = {nic.pci: nic for nic in host.nics}
     for port in ports:
-        _check_queues(host, port, notes)
+        _check_queues(cards, port, notes)
     _check_mtus(ports, profile, notes)
     _check_wish(profile, notes)
     for kind in ("rx", "tx"):
@@ -239,10 +241,8 @@ def bad_name(name: str) -> str | None:
     return None
 
 
-def _check_queues(host: Host, port: DpdkPort, notes: Notebook) -> None:
-    nic = host.nic(port.pci) if port.pci is not None else None
-    row = driver_of(nic) if nic is not None else None
-    most = row.rx_queues if row is not None else None
+def _check_queues(cards: Mapping[PciAddress, Nic], port: DpdkPort, notes: Notebook) -> None:
+    most = _most_queues(cards, port)
     if most is not None and port.rx_queues is not None and port.rx_queues > most:
         notes.warn(
             f"{port.pci} has {most} receive queues at most; OVS will open that many of the {port.rx_queues} asked"
@@ -276,7 +276,15 @@ def queues(profile: Profile, ports: tuple[DpdkPort, ...], pools: CpuPools, host:
     The asked number, else one per PMD thread on the port's node and at most 4, and no more than the card has;
     vhost-user ports have what the guest has, and count with 1 where nothing is asked.
     """
-    return tuple(_with_queues(port, *_rx_queues(profile, port, pools, host)) for port in ports)
+    cards = {nic.pci: nic for nic in host.nics}
+    return tuple(_with_queues(port, *_rx_queues(profile, port, pools, host, cards)) for port in ports)
+
+
+def _most_queues(cards: Mapping[PciAddress, Nic], port: DpdkPort) -> int | None:
+    """The receive queues of the port's card; None where they are not known."""
+    nic = cards.get(port.pci) if port.pci is not None else None
+    row = driver_of(nic) if nic is not None else None
+    return row.rx_queues if row is not None else None
 
 
 def _with_queues(port: DpdkPort, number: int, why: str) -> DpdkPort:
@@ -285,7 +293,9 @@ def _with_queues(port: DpdkPort, number: int, why: str) -> DpdkPort:
     return replace(port, rx_queues=number, reason=reason)
 
 
-def _rx_queues(profile: Profile, port: DpdkPort, pools: CpuPools, host: Host) -> tuple[int, str]:
+def _rx_queues(
+    profile: Profile, port: DpdkPort, pools: CpuPools, host: Host, cards: Mapping[PciAddress, Nic]
+) -> tuple[int, str]:
     """How many, and why."""
     if port.vhost:
         return port.rx_queues or 1, "the guest has as many as it has"
@@ -295,10 +305,9 @@ def _rx_queues(profile: Profile, port: DpdkPort, pools: CpuPools, host: Host) ->
     if asked is not None:
         return asked, "as the profile asks"
     near = len(pools.pmd & node_cpus(host, port.node))
-    nic = host.nic(port.pci) if port.pci is not None else None
-    row = driver_of(nic) if nic is not None else None
-    if row is not None and row.rx_queues is not None and row.rx_queues < min(near or len(pools.pmd), _MOST_QUEUES):
-        return row.rx_queues, "the card has no more"
+    most = _most_queues(cards, port)
+    if most is not None and most < min(near or len(pools.pmd), _MOST_QUEUES):
+        return most, "the card has no more"
     where = f" on node {port.node}" if near and port.node is not None else ""
     return max(1, min(near or len(pools.pmd), _MOST_QUEUES)), f"one per PMD thread{where}, at most {_MOST_QUEUES}"
 

@@ -245,8 +245,8 @@ def _choose(scene: Scene, plans: dict[PciAddress, NicPlan], notes: Notebook) -> 
     linked = [card for card in able if card.link is not False]
     fast = [card for card in linked or able if (card.speed_mbps or 0) >= _FAST_MBPS]
     chosen = fast or (linked or able)[:1]
+    why = "idle and at least 10 Gbit/s" if fast else "the fastest idle port that DPDK can drive"
     for number, card in enumerate(sorted(chosen, key=lambda card: card.nic.pci), start=1):
-        why = "idle and at least 10 Gbit/s" if card in fast else "the fastest idle port that DPDK can drive"
         plans[card.nic.pci] = replace(
             _plan(card, Role.DPDK, f"{why}; {ability(scene, card, Role.DPDK)}"),
             mtu=scene.profile.ovs.mtu or 1500,
@@ -256,8 +256,8 @@ def _choose(scene: Scene, plans: dict[PciAddress, NicPlan], notes: Notebook) -> 
         if card.link is False:
             notes.warn(f"{card.nic.pci} has no link: plug a cable in before traffic is expected")
     for card in able:
-        if card not in chosen:
-            plans[card.nic.pci] = _left_over(card, linked=card in linked or not linked, fast=bool(fast))
+        if card.nic.pci not in plans:
+            plans[card.nic.pci] = _left_over(card, linked=card.link is not False or not linked, fast=bool(fast))
     if not chosen:
         _choose_afxdp(scene, plans, notes)
 
