@@ -134,22 +134,25 @@ def _wish(profile: Profile, machine: Layout, notes: Notebook, *, wants_pmd: bool
             hint=f"ask for {len(machine.nodes)} or more, or drop host.everyNode",
         )
         host = None
-    need = (host or 1) + least_pmd + shared
-    if need <= total:
-        return _Wish(host=host, pmd=pmd, shared=shared, tight=need == total and max(host or 1, pmd or 1, shared) == 1)
-    asked = {"host.cores": host or 1, "pmd.cores": least_pmd, "shared.cores": shared}
-    if max(asked.values()) > 1:
-        largest = max(asked, key=lambda name: (asked[name], name))
-        fits = total - need + asked[largest]
-        sums = " + ".join(f"{count} {name.split('.')[0]}" for name, count in asked.items() if count)
-        have = f"{counted(total, 'core')} that may be used"
-        notes.refuse(
-            f"{sums} = {need} cores are asked, the machine has {have}",
-            where=largest,
-            hint=f"{largest}: {fits} would fit" if fits > 0 else "leave the counts out: what is there is then divided",
-        )
-        return _Wish(host=None, pmd=None, shared=0, tight=total < 2 + wants_pmd)
-    return _Wish(host=host, pmd=pmd, shared=shared, tight=True)
+    by_nodes = profile.host.every_node and host is None
+    least_host = len(machine.nodes) if by_nodes else host or 1
+    need = least_host + least_pmd + shared
+    smallest = max(least_host, least_pmd, shared) == 1
+    if need <= total or smallest:
+        return _Wish(host=host, pmd=pmd, shared=shared, tight=need >= total and smallest)
+    asked = {"host.everyNode" if by_nodes else "host.cores": least_host, "pmd.cores": least_pmd, "shared.cores": shared}
+    largest = max(asked, key=lambda name: (asked[name], name))
+    fits = total - need + asked[largest]
+    sums = " + ".join(f"{count} {name.split('.')[0]}" for name, count in asked.items() if count)
+    hint = "leave the counts out: what is there is then divided"
+    if fits > 0:
+        hint = "set it to false" if largest == "host.everyNode" else f"{largest}: {fits} would fit"
+    notes.refuse(
+        f"{sums} = {need} cores are asked, the machine has {counted(total, 'core')} that may be used",
+        where=largest,
+        hint=hint,
+    )
+    return _Wish(host=None, pmd=None, shared=0, tight=total < 2 + wants_pmd)
 
 
 def _host_cores(profile: Profile, ports: tuple[DpdkPort, ...], table: _Table, wish: _Wish) -> tuple[Core, ...]:

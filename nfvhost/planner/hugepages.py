@@ -8,6 +8,7 @@ from typing import Final
 
 from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.host import Host, NumaNode
+from nfvhost.model.ovs_keys import release
 from nfvhost.model.plan import CpuPools, MemoryPlan, NodeMemory, Pages
 from nfvhost.model.profile import PageChoice, PortType, Profile
 from nfvhost.model.units import PageSize
@@ -41,6 +42,8 @@ LEAST_MIB: Final = 768
 # 1 GiB pages serve where a node has room for so many; below, rounding to whole pages would waste an eighth or more.
 GIB_PAGES_LEAST: Final = 8
 GIB: Final = 1024
+# mm/hugetlb.c takes counts by node on the command line from this release on.
+PER_NODE_PAGES: Final = (5, 16)
 # OpenStack will plug vhost-user ports that no profile names: so many a node count in the per-port model.
 LATER_VHOST_PORTS: Final = 4
 
@@ -89,6 +92,8 @@ def divide(host: Host, profile: Profile, ports: tuple[DpdkPort, ...], pools: Cpu
     if size is not None:
         ovs = _ovs_pages(host, profile, ports, pools, budgets, size, notes)
         guests = _guest_pages(profile, budgets, ovs, size, notes)
+        if size >= GIB and spreads_evenly(host):
+            guests = _level(budgets, ovs, guests, asked=profile.memory.guest_mib is not None)
     page_mib = size or 0
     nodes = []
     for budget in budgets:
@@ -270,7 +275,7 @@ def _page_size(
         notes.decide("memory.pageSize", "none", "the kernel offers no hugepages, as far as its files say")
         return None
     rooms = [budget.room_mib for budget in budgets if budget.guests]
-    if wish is PageChoice.AUTO and GIB in offered and rooms and min(rooms) >= GIB_PAGES_LEAST * GIB:
+    if wish is PageChoice.AUTO and GIB in offered and _gib_serves(host, budgets):
         notes.decide(
             "memory.pageSize",
             "1G",
@@ -281,6 +286,43 @@ def _page_size(
     return _small_page(host, wish, offered, min(rooms, default=0), notes)
 
 
+def spreads_evenly(host: Host) -> bool:
+    """Whether the kernel gives each node with memory the same number of the pages that it reserves at boot.
+
+    Counts by node on the command line came with Linux 5.16 (mm/hugetlb.c, hugepages_setup); a kernel whose version is
+    not known counts as older.
+    """
+    with_memory = [node for node in host.nodes if node.memory_kib]
+    return len(with_memory) > 1 and (release(host.kernel_version or "") or (0, 0)) < PER_NODE_PAGES
+
+
+def _gib_serves(host: Host, budgets: tuple[_Budget, ...]) -> bool:
+    """Whether pages of 1 GiB waste little: enough of them on each guest node, and as many on all if they must be."""
+    rooms = [budget.room_mib // GIB for budget in budgets if budget.guests]
+    if min(rooms, default=0) < GIB_PAGES_LEAST:
+        return False
+    if not spreads_evenly(host):
+        return True
+    least = min(budget.room_mib // GIB if budget.guests else 0 for budget in budgets if budget.total_mib)
+    return least * len(rooms) * 4 >= sum(rooms) * 3
+
+
+def _level(budgets: tuple[_Budget, ...], ovs: dict[int, int], guests: dict[int, int], *, asked: bool) -> dict[int, int]:
+    """Guests' pages that make all nodes' counts equal, as the kernel will; as they were where that cannot be."""
+    nodes = [budget.node for budget in budgets if budget.total_mib]
+    most = {node: ovs.get(node, 0) + guests.get(node, 0) for node in nodes}
+    level = min(most.values())
+    if asked:
+        # The asked amount stays whole: the same count on each node, where every node has room for it.
+        level = -(-sum(most.values()) // len(nodes))
+        rooms = [budget.room_mib // GIB if budget.guests else 0 for budget in budgets if budget.total_mib]
+        if level > min(rooms):
+            return guests
+    if any(level < ovs.get(node, 0) or (node not in guests and level != ovs.get(node, 0)) for node in nodes):
+        return guests
+    return {node: level - ovs.get(node, 0) for node in guests}
+
+
 def _small_page(host: Host, wish: PageChoice, offered: frozenset[int], room_mib: int, notes: Notebook) -> int:
     """2 MiB, or the smallest size of a machine without, and why it is not 1 GiB."""
     small = 2 if 2 in offered else min(offered)  # noqa: PLR2004 - MiB
@@ -289,8 +331,13 @@ def _small_page(host: Host, wish: PageChoice, offered: frozenset[int], room_mib:
         if small != 2:  # noqa: PLR2004 - MiB
             notes.warn(f"this machine has no pages of 2 MiB: pages of {small} MiB, its smallest, take their place")
             why = "the smallest that the machine has, in place of 2 MiB"
-    elif GIB in offered:
+    elif GIB in offered and room_mib < GIB_PAGES_LEAST * GIB:
         why = f"a guest node has room for {room_mib} MiB, fewer than {GIB_PAGES_LEAST} pages of 1 GiB"
+    elif GIB in offered:
+        why = (
+            "kernels before 5.16 spread the pages of 1 GiB that they reserve at boot evenly over the nodes, and these "
+            "nodes have too different a need"
+        )
     elif host.model.architecture == "x86_64":
         why = "the machine offers no pages of 1 GiB (pdpe1gb)"
     else:

@@ -85,6 +85,8 @@ def isolated_are_pmd_dedicated_and_idle_and_never_the_host(host: Host, plan: Pla
 def each_dpdk_nic_is_polled_on_its_node(host: Host, plan: Plan) -> Iterator[str]:
     cpus = by_id(host)
     polled = {cpus[cpu].node for cpu in plan.cpus.pmd}
+    if len(usable_cores(host)) < 2:
+        return
     for nic in plan.nics:
         if nic.role in {Role.DPDK, Role.AFXDP} and nic.node is not None and nic.node not in polled:
             spare = CpuSet(cpu for cpu in plan.cpus.dedicated if cpus[cpu].node == nic.node)

@@ -232,3 +232,27 @@ def test_buffers_of_a_card_on_a_node_without_memory_stand_next_door_and_it_is_sa
     plan, notes = divided(machine, port(node=1), split=pools(pmd="4"))
     assert node(plan, 0).ovs_mib == 1024
     assert any("node 1 has no memory to spare" in warning for warning in notes.warnings)
+
+
+def test_a_kernel_that_spreads_pages_evenly_gets_the_same_count_on_each_node() -> None:
+    machine = make_host(packages=2, node_mib=[98_304, 96_000], kernel_version="5.15.0-91-generic")
+    plan, _ = divided(machine, port(), split=pools(dedicated=TWO_NODES))
+    assert [one.pages[0].count for one in plan.nodes] == [91, 91]
+    newer = dataclasses.replace(machine, kernel_version="5.16.0")
+    plan, _ = divided(newer, port(), split=pools(dedicated=TWO_NODES))
+    assert [one.pages[0].count for one in plan.nodes] == [92, 91]
+
+
+def test_an_asked_amount_is_spread_evenly_and_stays_whole() -> None:
+    machine = make_host(packages=2, node_mib=[98_304, 96_000], kernel_version="5.15.0")
+    profile = dataclasses.replace(BARE, memory=MemoryWish(guest_mib=20_480))
+    plan, _ = divided(machine, port(), profile=profile, split=pools(dedicated=TWO_NODES))
+    assert [one.pages[0].count for one in plan.nodes] == [11, 11]
+    assert sum(one.guest_mib for one in plan.nodes) >= 20_480
+
+
+def test_unequal_nodes_of_an_older_kernel_get_pages_at_run_time() -> None:
+    machine = make_host(packages=2, node_mib=[98_304, 16_384], kernel_version="5.15.0")
+    plan, notes = divided(machine, port(), split=pools(dedicated=TWO_NODES))
+    assert {pages.size_mib for one in plan.nodes for pages in one.pages} == {2}
+    assert any("evenly over the nodes" in decision.reason for decision in notes.decisions)
