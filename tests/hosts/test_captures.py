@@ -12,6 +12,8 @@ from nfvhost.access.archive import open_root
 from nfvhost.inspect import inspect_host
 from nfvhost.inspect.capture import write_capture
 from nfvhost.model.host import Host
+from nfvhost.planfile import default_profile
+from nfvhost.planner import make_plan
 
 if TYPE_CHECKING:
     from tests.conftest import Machine
@@ -34,6 +36,7 @@ def test_a_capture_is_the_same_machine(machine: Machine, tmp_path: Path) -> None
     written = write_capture(machine.root, str(path))
     again = inspect_host(open_root(str(path)))
     assert again == without_macs(machine.host)
+    assert make_plan(again, default_profile()) == make_plan(machine.host, default_profile())
     assert written.size == path.stat().st_size
     with tarfile.open(path) as tar:
         members = tar.getmembers()
