@@ -22,9 +22,10 @@ from nfvhost.resources.ovs_dpdk import OvsDpdk
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ovs_plans import OvsPlans
+
     from nfvhost.model.change import Change
     from nfvhost.model.plan import Plan
-    from tests.conftest import OvsPlans
     from tests.ovs.conftest import Bed
 
 

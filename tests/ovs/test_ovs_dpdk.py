@@ -14,8 +14,9 @@ from nfvhost.model.change import Activation
 from nfvhost.model.report import Outcome
 
 if TYPE_CHECKING:
+    from ovs_plans import OvsPlans
+
     from nfvhost.model.plan import OvsBridge, Plan
-    from tests.conftest import OvsPlans
     from tests.ovs.conftest import Bed
 
 

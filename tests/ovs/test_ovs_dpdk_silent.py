@@ -14,8 +14,9 @@ from nfvhost.access.process import read_process
 from nfvhost.errors import ApplyError, ExitCode, PreconditionError
 
 if TYPE_CHECKING:
+    from ovs_plans import OvsPlans
+
     from nfvhost.model.plan import Plan
-    from tests.conftest import OvsPlans
     from tests.ovs.conftest import Bed
 
 

@@ -1,0 +1,167 @@
+"""The engine with resources that are dictionaries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import pytest
+import synthetic
+from ovs_plans import OvsPlans
+
+from nfvhost.access.machine import Machine
+from nfvhost.access.root import DirectoryRoot
+from nfvhost.engine import Step, apply
+from nfvhost.errors import ApplyError, PreconditionError, Problem, RollbackError
+from nfvhost.model.change import Activation, Change, Disruption
+from nfvhost.model.report import Drift, Outcome
+from nfvhost.planner.fingerprint import planned_host
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nfvhost.model.host import Host
+    from nfvhost.model.plan import Plan
+
+HOST = synthetic.host()
+PLAN = replace(OvsPlans.plan(), host=planned_host(HOST))
+
+
+@dataclass
+class Shelf:
+    """A resource that wants its one key to be `new`; what it does can be told to go wrong."""
+
+    name: str
+    activation: Activation = Activation.NOW
+    value: str = "old"
+    sticks: bool = True  # whether what is written stays written
+    refuses: bool = False
+    breaks: bool = False
+    stuck: bool = False  # whether it cannot be put back
+    calls: list[str] = field(default_factory=list)
+
+    def read(self, machine: Machine, plan: Plan) -> str:
+        del machine, plan
+        return self.value
+
+    def diff(self, state: str, plan: Plan) -> tuple[Change, ...]:
+        del plan
+        if state == "new":
+            return ()
+        return (
+            Change(
+                resource=self.name,
+                key="key",
+                before=state,
+                after="new",
+                activation=self.activation,
+                disruption=Disruption.NONE,
+                reason="a test asks for it",
+            ),
+        )
+
+    def check(self, state: str, plan: Plan, host: Host) -> tuple[Problem, ...]:
+        del state, plan, host
+        return (Problem(what=f"{self.name} must not"),) if self.refuses else ()
+
+    def findings(self, state: str, plan: Plan) -> tuple[Problem, ...]:
+        del state, plan
+        return (Problem(what=f"{self.name} is dusty"),)
+
+    def apply(self, machine: Machine, state: str, changes: tuple[Change, ...]) -> None:
+        del machine, state
+        self.calls.append("apply" if changes else "again")
+        if self.sticks:
+            self.value = "new"
+        if self.breaks:
+            raise PreconditionError(f"{self.name} broke")
+
+    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
+        del machine, plan
+        drift = Drift(resource=self.name, key="key", planned="new", actual=self.value, pending=None)
+        if self.activation is not Activation.NOW:
+            return (replace(drift, pending=self.activation),)
+        return () if self.value == "new" and self.sticks else (drift,)
+
+    def rollback(self, machine: Machine, before: str, changes: tuple[Change, ...]) -> tuple[Problem, ...]:
+        del machine, changes
+        self.calls.append("rollback")
+        if self.stuck:
+            return (Problem(what=f"{self.name} is stuck"),)
+        self.value = before
+        return ()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Machine:
+    return Machine(root=DirectoryRoot(str(tmp_path)), ovsdb=f"unix:{tmp_path}/db.sock")
+
+
+def test_each_change_has_its_outcome_and_findings_are_warnings(bench: Machine) -> None:
+    shelves = Shelf("a"), Shelf("b", Activation.RESTART), Shelf("c", Activation.REBOOT), Shelf("d", value="new")
+
+    report = apply(PLAN, bench, HOST, resources=shelves)
+
+    assert [(result.change.resource, result.outcome) for result in report.results] == [
+        ("a", Outcome.APPLIED),
+        ("b", Outcome.PENDING_RESTART),
+        ("c", Outcome.PENDING_REBOOT),
+    ]
+    assert report.warnings == ("a is dusty", "b is dusty", "c is dusty", "d is dusty")
+    assert shelves[3].calls == []
+
+
+def test_one_refusal_stops_all_before_anything_is_done(bench: Machine) -> None:
+    shelves = Shelf("a"), Shelf("b", refuses=True), Shelf("c", refuses=True)
+
+    with pytest.raises(PreconditionError) as caught:
+        apply(PLAN, bench, HOST, resources=shelves)
+
+    assert [problem.what for problem in caught.value.problems] == ["b must not", "c must not"]
+    assert all(shelf.calls == [] for shelf in shelves)
+
+
+@pytest.mark.parametrize("fault", ["breaks", "does not stick"])
+def test_a_failure_takes_back_what_was_started_last_first(bench: Machine, fault: str) -> None:
+    bad = Shelf("b", breaks=True) if fault == "breaks" else Shelf("b", sticks=False)
+    shelves = Shelf("a"), bad, Shelf("c")
+    told: list[tuple[Step, str | None]] = []
+
+    with pytest.raises(ApplyError) as caught:
+        apply(
+            PLAN,
+            bench,
+            HOST,
+            resources=shelves,
+            progress=lambda step, change: told.append((step, change.resource if change else None)),
+        )
+
+    assert "everything was put back as it was" in caught.value.problems[0].what
+    assert [shelf.value for shelf in shelves] == ["old", "old", "old"]
+    assert [shelf.calls for shelf in shelves] == [["apply", "rollback"], ["apply", "rollback"], []]
+    assert told[-2:] == [(Step.ROLL_BACK, "b"), (Step.ROLL_BACK, "a")]
+
+
+def test_what_cannot_be_put_back_is_named_with_the_cause_and_the_rest_is_put_back(bench: Machine) -> None:
+    shelves = Shelf("a"), Shelf("b", stuck=True), Shelf("c", breaks=True)
+
+    with pytest.raises(RollbackError) as caught:
+        apply(PLAN, bench, HOST, resources=shelves)
+
+    assert [problem.what for problem in caught.value.problems] == [
+        "failed, and 1 of its changes could not be put back:",
+        "b is stuck",
+        "the cause was:",
+        "c broke",
+    ]
+    assert [shelf.value for shelf in shelves] == ["old", "new", "old"]
+
+
+def test_what_is_written_and_not_so_is_tried_once_more_and_then_an_error(bench: Machine) -> None:
+    shelf = Shelf("a", value="new", sticks=False)
+
+    with pytest.raises(ApplyError) as caught:
+        apply(PLAN, bench, HOST, resources=(shelf,))
+
+    assert shelf.calls == ["again"]
+    assert "nothing had been changed" in caught.value.problems[0].what
