@@ -77,5 +77,5 @@ def _print(report: Report, *, json: bool) -> None:
 def _exit_code(report: Report) -> ExitCode:
     from nfvhost.model.report import Outcome  # noqa: PLC0415 - each verb loads what it needs
 
-    pending = any(result.outcome is Outcome.PENDING_REBOOT for result in report.results)
+    pending = any(result.outcome in {Outcome.PENDING_REBOOT, Outcome.PENDING_RESTART} for result in report.results)
     return ExitCode.REBOOT_PENDING if pending else ExitCode.OK
