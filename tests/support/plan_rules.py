@@ -98,7 +98,7 @@ def each_dpdk_nic_is_polled_on_its_node(host: Host, plan: Plan) -> Iterator[str]
 def no_e_core_polls_while_guests_have_p_cores_of_its_node(host: Host, plan: Plan) -> Iterator[str]:
     cpus = by_id(host)
     slow = {cpus[cpu].node for cpu in plan.cpus.pmd if cpus[cpu].kind is CpuKind.EFFICIENCY}
-    fast = {cpus[cpu].node for cpu in plan.cpus.dedicated if cpus[cpu].kind is CpuKind.PERFORMANCE}
+    fast = {cpus[cpu].node for cpu in plan.cpus.dedicated - plan.cpus.host if cpus[cpu].kind is CpuKind.PERFORMANCE}
     for node in sorted(slow & fast, key=str):
         yield f"an E-core polls on node {node}"
 
