@@ -59,7 +59,7 @@ def host_screen(host: Host) -> RenderableType:
         _indented(wording.platform(host), 0),
         *_section("Cores", _host_cores(host)),
         *_section("Memory", _node_table(host)),
-        *_section("NICs", _nic_lines(host.nics) or [Text("  none", style="dim")]),
+        *_section("NICs", _nic_lines(host) or [Text("  none", style="dim")]),
         *_section("Switching", [_ovs_line(host), _vdpa_line(host)]),
         *_section("Warnings", _warnings(host.warnings)),
     ]
@@ -235,12 +235,16 @@ def _distances(node: NumaNode, nodes: int) -> str:
     return f"{min(node.distances)}-{max(node.distances)}"
 
 
-def _nic_lines(nics: Sequence[Nic]) -> list[RenderableType]:
+def _nic_lines(host: Host) -> list[RenderableType]:
+    nics = host.nics
+    # A virtual link that is up states no speed.
+    states = {netdev.name: netdev.operstate or "" for netdev in host.netdevs}
+
     def row(nic: Nic) -> Sequence[str]:
         return (
             str(nic.pci),
             " ".join(nic.netdevs),
-            link_speed(nic.speed_mbps) or ("down" if nic.netdevs else ""),
+            link_speed(nic.speed_mbps) or " ".join(states.get(name, "") for name in nic.netdevs[:1]),
             "" if nic.node is None else str(nic.node),
             nic.driver or "none",
             "" if nic.iommu_group is None else str(nic.iommu_group),
