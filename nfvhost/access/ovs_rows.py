@@ -81,6 +81,9 @@ class Place:
     bridge: str | None = None
     port: str | None = None
 
+    def __str__(self) -> str:
+        return "/".join(name for name in (self.bridge, self.port) if name is not None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Make:

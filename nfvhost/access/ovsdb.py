@@ -244,7 +244,7 @@ class Ovsdb:
         for row in rows:
             if row.name == name:
                 return row
-        raise ConflictError(f"{what} {name} is no longer there", where=self._path, hint="run the command again")
+        raise ConflictError(f"{what} is no longer there", where=self._path, hint="run the command again")
 
     def _server_schema(self) -> _Json:
         """The server's schema, cut down to the columns that are used here and that it has."""
@@ -326,7 +326,7 @@ class Ovsdb:
                 self._root.delvalue("bridges", row)
             case Drop(place=Place(bridge=str(bridge), port=str(port))):
                 row = self._bridge_row(bridge)
-                row.delvalue("ports", self._named(row.ports, port, f"port {bridge}/"))
+                row.delvalue("ports", self._named(row.ports, port, f"port {bridge}/{port}"))
             case Restore(of=None, row=Bridge() as image):
                 self._restore_bridge(transaction, image)
             case Restore(of=str(bridge), row=Port() as image):
@@ -337,7 +337,7 @@ class Ovsdb:
                 raise ValueError(f"{operation} names no row")
 
     def _bridge_row(self, name: str) -> Row:
-        return self._named(self._root.bridges, name, "bridge")
+        return self._named(self._root.bridges, name, f"bridge {name}")
 
     def _make_bridge(self, transaction: Transaction, name: str, columns: Mapping[str, str]) -> Row:
         bridge = transaction.insert(self._idl.tables["Bridge"])
@@ -402,7 +402,7 @@ class Ovsdb:
             if now != operation.before:
                 raise ConflictError(
                     f"is {now!r} now, and was {operation.before!r} a moment ago",
-                    where=f"{operation.place} {operation.setting}",
+                    where=f"{operation.place} {operation.setting}".strip(),
                     hint="someone else changes Open vSwitch: run the command again",
                 )
         if key is None:
@@ -422,7 +422,7 @@ class Ovsdb:
         if place.bridge is not None:
             row = self._bridge_row(place.bridge)
         if place.port is not None:
-            row = self._named(row.ports, place.port, f"port {place.bridge}/")
+            row = self._named(row.ports, place.port, f"port {place.bridge}/{place.port}")
             if column not in {"tag", "external_ids"}:
                 row = row.interfaces[0]
         return row, column, key if colon else None

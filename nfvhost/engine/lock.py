@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from nfvhost.access.machine import Machine
+from nfvhost.access.machine import SYSTEM_OVSDB, Machine
 from nfvhost.access.ovsdb import socket_path
 from nfvhost.errors import PreconditionError
 
@@ -18,9 +18,11 @@ _HOLDER_BYTES: Final = 512
 
 def lock_path(machine: Machine) -> str:
     """The file whose lock stands for this machine; a private database has one of its own, next to its socket."""
-    if machine.ovsdb is None:
+    # /var/run/openvswitch/db.sock is the system's as well.
+    path = os.path.realpath(socket_path(machine.ovsdb_address))
+    if path == os.path.realpath(socket_path(SYSTEM_OVSDB)):
         return f"{_DIRECTORY}/apply.lock"
-    return f"{os.path.dirname(socket_path(machine.ovsdb))}/nfvhost.lock"
+    return f"{os.path.dirname(path)}/nfvhost.lock"
 
 
 @contextmanager
@@ -31,7 +33,7 @@ def locked(machine: Machine) -> Iterator[None]:
     """
     path = lock_path(machine)
     try:
-        if machine.ovsdb is None:
+        if os.path.dirname(path) == _DIRECTORY:
             os.makedirs(_DIRECTORY, mode=0o755, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:

@@ -12,6 +12,7 @@ from ovs_plans import OvsPlans
 from nfvhost.access.machine import Machine
 from nfvhost.access.root import DirectoryRoot
 from nfvhost.engine import Step, apply
+from nfvhost.engine.lock import lock_path
 from nfvhost.errors import ApplyError, PreconditionError, Problem, RollbackError
 from nfvhost.model.change import Activation, Change, Disruption
 from nfvhost.model.report import Drift, Outcome
@@ -165,3 +166,10 @@ def test_what_is_written_and_not_so_is_tried_once_more_and_then_an_error(bench: 
 
     assert shelf.calls == ["again"]
     assert "nothing had been changed" in caught.value.problems[0].what
+
+
+def test_the_system_database_has_one_lock_by_any_of_its_names() -> None:
+    root = DirectoryRoot("/nowhere")
+    named = [None, "unix:/run/openvswitch/db.sock", "/run/openvswitch/../openvswitch/db.sock"]
+    assert {lock_path(Machine(root=root, ovsdb=name)) for name in named} == {"/run/nfvhost/apply.lock"}
+    assert lock_path(Machine(root=root, ovsdb="unix:/srv/x/db.sock")) == "/srv/x/nfvhost.lock"

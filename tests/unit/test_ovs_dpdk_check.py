@@ -79,6 +79,15 @@ def test_a_group_that_the_kernel_still_uses_is_not_viable() -> None:
     assert what == f"IOMMU group 3 of {PCI} is not viable: the kernel still uses {mate} (i40e) of it"
 
 
+def test_a_card_and_its_representors_are_several_devices() -> None:
+    card = synthetic.nic(PCI, vendor="15b3", device="1017", driver="mlx5_core")
+    names = ["", ",representor=[0]", ",representor=[1]", ",representor=[1],dv_flow_en=1"]
+    ports = [OVS.port(f"p{number}", "dpdk", dpdk_devargs=f"{PCI}{name}") for number, name in enumerate(names)]
+    assert told(*ports[:3], host=synthetic.host(nics=(card,))) == []
+    (what,) = told(*ports, host=synthetic.host(nics=(card,)))
+    assert what == f"{PCI},representor=[1] is in use by ovs.bridges.br0.ports.p2"
+
+
 def test_a_port_over_the_interface_that_carries_management_is_refused() -> None:
     host = synthetic.host(netdevs=(netdev("eth0", management="carries the default route"),))
     for one in (OVS.port("eth0", "afxdp"), OVS.port("p0", "dpdk", dpdk_devargs="net_af_packet0,iface=eth0")):

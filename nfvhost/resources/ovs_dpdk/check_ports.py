@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -33,6 +34,8 @@ _MAX_DESCRIPTORS: Final = 4096
 # lib/packets.h: SRV6_MAX_SEGS.
 _MAX_SEGMENTS: Final = 6
 _TUNNELS: Final = frozenset({"vxlan", "geneve", "gre", "ip6gre", "srv6", "erspan", "ip6erspan", "gtpu", "bareudp"})
+# One PF has a port for itself and one for each representor (DPDK guide, switch_representation).
+_REPRESENTOR: Final = re.compile(r"representor=(\[[^\]]*\]|[^,]*)")
 _KERNEL_TYPES: Final = frozenset({"system", "afxdp", "afxdp-nonpmd"})
 # Virtual devices whose `iface=` names a kernel interface that must be there; net_tap makes its own.
 _OVER_NETDEV: Final = ("net_af_packet", "net_af_xdp", "eth_af_packet", "eth_af_xdp")
@@ -88,8 +91,12 @@ def port_problems(state: State, switch: Switch, plan: Plan, config: dict[str, st
 
 
 def device_of(devargs: str) -> str:
-    """What the arguments name, without its own arguments: `0000:10:00.0`, `net_null0`, `class=eth,mac=…` as it is."""
-    return devargs if devargs.startswith("class=") else devargs.split(",", 1)[0].strip().lower()
+    """What the arguments name: `0000:10:00.0`, `net_null0`, a representor with its PF, `class=eth,mac=…` as it is."""
+    if devargs.startswith("class="):
+        return devargs
+    base = devargs.split(",", 1)[0].strip().lower()
+    representor = _REPRESENTOR.search(devargs)
+    return f"{base},{representor[0]}" if representor else base
 
 
 def _foreign_devices(state: State, plan: Plan) -> dict[str, str]:
@@ -227,7 +234,7 @@ def _device_problems(one: _Port, taken: dict[str, str], switch: Switch, host: Ho
             yield Problem(what=f"{device} needs a kernel interface", where=where, hint=f"{device},iface=…")
         return
     try:
-        pci = PciAddress.parse(device)
+        pci = PciAddress.parse(device.partition(",")[0])
     except ValueError:
         return  # another virtual device, or class=eth,mac=…: what it needs is its own driver's to say
     nic = host.nic(pci)
