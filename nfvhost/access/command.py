@@ -40,21 +40,29 @@ class CommandMissingError(CommandError):
     """The program is not installed."""
 
 
-def find(program: str) -> str | None:
-    """The path of an executable: as given, from PATH or from the system's directories; None where there is none."""
-    return shutil.which(program, path=_search_path())
+def find(program: str, *, folder: str | None = None) -> str | None:
+    """The path of an executable: as given, from PATH or from the system's directories; None where there is none.
+
+    With `folder`, from there alone.
+    """
+    return shutil.which(program, path=folder or _search_path())
 
 
 def run(
-    argv: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None, input_text: str | None = None
+    argv: Sequence[str],
+    *,
+    timeout_s: float,
+    env: Mapping[str, str] | None = None,
+    input_text: str | None = None,
+    folder: str | None = None,
 ) -> Completed:
     """What the command said, whatever its exit code; messages are in English (LC_ALL=C).
 
-    `env` is added to the environment of this process. CommandMissingError where the program is not there,
-    CommandError where it cannot be started or has not ended after `timeout_s`; it is killed then.
+    `env` is added to the environment of this process; `folder` is as for `find`. CommandMissingError where the program
+    is not there, CommandError where it cannot be started or has not ended after `timeout_s`; it is killed then.
     """
     words = tuple(map(str, argv))
-    program = find(words[0])
+    program = find(words[0], folder=folder)
     if program is None:
         raise CommandMissingError(f"{words[0]} is not installed", where=shlex.join(words))
     try:
@@ -79,10 +87,15 @@ def run(
 
 
 def check(
-    argv: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None, input_text: str | None = None
+    argv: Sequence[str],
+    *,
+    timeout_s: float,
+    env: Mapping[str, str] | None = None,
+    input_text: str | None = None,
+    folder: str | None = None,
 ) -> Completed:
     """What `run` returns, where the command ended with 0; otherwise CommandError with its last lines."""
-    done = run(argv, timeout_s=timeout_s, env=env, input_text=input_text)
+    done = run(argv, timeout_s=timeout_s, env=env, input_text=input_text, folder=folder)
     if done.code != 0:
         end = f"exit code {done.code}" if done.code > 0 else f"killed by signal {-done.code}"
         raise CommandError(f"{end}{_last_lines(done.stderr or done.stdout)}", where=done.line)

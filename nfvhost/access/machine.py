@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from nfvhost.access import command
+from nfvhost.access.command import Completed
 from nfvhost.access.root import Root
+from nfvhost.errors import PreconditionError
 
 # Where distributions put it (ovs-ctl --help, OVS_RUNDIR).
 SYSTEM_OVSDB: Final = "unix:/run/openvswitch/db.sock"
@@ -13,12 +17,28 @@ SYSTEM_OVSDB: Final = "unix:/run/openvswitch/db.sock"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """One machine to be changed: its files, and the Open vSwitch database that stands for it."""
+    """One machine to be changed: its files, its commands, and the Open vSwitch database that stands for it."""
 
     root: Root
     ovsdb: str | None = None  # "unix:/path/db.sock"; None: the system's
+    programs: str | None = None  # the only folder that commands are taken from; None: the system's own
 
     @property
     def ovsdb_address(self) -> str:
         """The address of the database, the system's own where nobody named another."""
         return self.ovsdb or SYSTEM_OVSDB
+
+    def find(self, program: str) -> str | None:
+        """The path of a command of this machine; None where it has none."""
+        if self.programs is None and not self.root.live:
+            return None
+        return command.find(program, folder=self.programs)
+
+    def check(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
+        """What the command said; CommandError where it is missing, late, or ends with anything but 0.
+
+        PreconditionError on a tree without commands of its own: those of the system would change the running machine.
+        """
+        if self.programs is None and not self.root.live:
+            raise PreconditionError(f"{argv[0]} would run on this machine, and the tree is not this machine's")
+        return command.check(argv, timeout_s=timeout_s, folder=self.programs)

@@ -1,7 +1,7 @@
 """A tree of files: the live machine, a captured folder or a captured archive.
 
 Paths are absolute and are joined to the real place here alone. A link is followed inside the tree and never out
-of it, as `openat2(RESOLVE_IN_ROOT)` would.
+of it, as `openat2(RESOLVE_IN_ROOT)` would. Only the live machine, and a folder that was opened for it, is written.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import posixpath
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
+from nfvhost.access import writing
 from nfvhost.errors import PreconditionError
 
 if TYPE_CHECKING:
@@ -40,10 +41,11 @@ _ABSENT: Final = frozenset(
 # The kernel gives up a path after so many links (include/linux/namei.h, MAXSYMLINKS).
 _MAX_LINKS: Final = 40
 _CHUNK: Final = 65536
+_ATTRIBUTES: Final = ("/sys/", "/proc/")
 
 
 class Root(ABC):
-    """Reads a tree; None or an empty tuple means that the tree does not offer it."""
+    """A tree; None or an empty tuple means that it does not offer what is read. Most refuse to be written."""
 
     @property
     @abstractmethod
@@ -89,17 +91,76 @@ class Root(ABC):
         except ValueError:
             return None
 
+    def file_mode(self, path: str) -> int | None:
+        """Permission bits of a file; None where there is none or the tree does not keep them."""
+        del path
+        return None
+
+    def write_file(self, path: str, content: bytes, *, mode: int) -> tuple[str, ...]:
+        """The directories that had to be made, outermost first; a reader sees the old file or the new one.
+
+        PreconditionError where the tree is a capture, where the path leads through a link or may not be written,
+        ApplyError where the disk is full or fails.
+        """
+        del content, mode
+        raise _capture(path)
+
+    def remove_file(self, path: str, *, folders: tuple[str, ...] = ()) -> None:
+        """Nothing, once the file is not there, and those of `folders` that are empty then; errors as `write_file`."""
+        del folders
+        raise _capture(path)
+
+    def write_attribute(self, path: str, text: str) -> None:
+        """Nothing, once the kernel has taken exactly this text, of an attribute that is there; never makes a file.
+
+        PreconditionError as `write_file` and where there is no such attribute, ApplyError with the kernel's answer.
+        """
+        del text
+        raise _capture(path)
+
 
 class DirectoryRoot(Root):
-    """A tree in a directory: `/` is the live machine, anything else a capture that refuses writes."""
+    """A tree in a directory: `/` is the live machine, anything else a capture, unless it is opened to be written."""
 
-    def __init__(self, directory: str = "/") -> None:
+    def __init__(self, directory: str = "/", *, writable: bool = False) -> None:
         self._base = directory.rstrip("/")
+        self._writable = writable or self.live
         self._directories: dict[str, str | None] = {}
 
     @property
     def live(self) -> bool:
         return not self._base
+
+    def changing(self, call: str, path: str) -> None:
+        """Nothing; called before each system call that changes the tree, for those who count, refuse or log them.
+
+        `call` is mkdir, create, write, rename, unlink, rmdir or attribute; an OSError counts as the call's own.
+        """
+
+    def file_mode(self, path: str) -> int | None:
+        return writing.file_mode(self._base, path)
+
+    def write_file(self, path: str, content: bytes, *, mode: int) -> tuple[str, ...]:
+        self._demand_writable(path)
+        return writing.write_file(self._base, path, content, mode=mode, changing=self.changing)
+
+    def remove_file(self, path: str, *, folders: tuple[str, ...] = ()) -> None:
+        self._demand_writable(path)
+        writing.remove_file(self._base, path, folders=folders, changing=self.changing)
+
+    def write_attribute(self, path: str, text: str) -> None:
+        self._demand_writable(path)
+        # /sys/class and /sys/bus are links into /sys/devices.
+        place = os.path.realpath(path) if self.live else self._place(path)
+        if place is None or (self.live and not place.startswith(_ATTRIBUTES)):
+            raise PreconditionError("is no attribute of the kernel", where=path)
+        writing.write_attribute(place, path, text, changing=self.changing)
+
+    def _demand_writable(self, path: str) -> None:
+        if not self._writable:
+            raise _capture(path)
+        # What was a folder may be none any more, and a link may lead elsewhere.
+        self._directories.clear()
 
     def read_bytes(self, path: str) -> bytes | None:
         place = self._place(path)
@@ -193,6 +254,10 @@ class DirectoryRoot(Root):
         raise PreconditionError(
             f"cannot be read: {error.strerror}", where=path, hint="run as a user who may read it, or as root"
         ) from error
+
+
+def _capture(path: str) -> PreconditionError:
+    return PreconditionError("is part of a captured tree, which is never written", where=path)
 
 
 def resolve(link_at: Callable[[str], str | None], path: str) -> str | None:
