@@ -9,9 +9,8 @@ from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.host import Host
 from nfvhost.model.plan import CpuPools, GuestPlan, MemoryPlan, NicPlan
 from nfvhost.model.profile import CpuPolicy, EmulatorThreads, GuestWish, PortType, Profile, Role
-from nfvhost.planner.cores import counted
 from nfvhost.planner.layout import Core, layout, nearest, together
-from nfvhost.planner.notebook import Notebook
+from nfvhost.planner.notebook import Notebook, counted
 
 
 def place(

@@ -32,3 +32,10 @@ class Notebook:
     def forbid(self, what: str, *, where: str, hint: str) -> None:
         """Note a wish that would be unsafe to meet, such as DPDK on the port that carries management."""
         self.dangers.append(Problem(what=what, where=where, hint=hint))
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 core`, `2 cores`, `2 ports of unknown speed`."""
+    first, _, rest = noun.partition(" of ")
+    plural = first if count == 1 else f"{first}s"
+    return f"{count} {plural} of {rest}" if rest else f"{count} {plural}"

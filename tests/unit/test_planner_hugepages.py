@@ -13,8 +13,9 @@ from nfvhost.model.cpuset import EMPTY, CpuSet
 from nfvhost.model.host import Host
 from nfvhost.model.plan import CpuPools, MemoryPlan, NodeMemory
 from nfvhost.model.profile import MemoryWish, NovaWish, OvsWish, PageChoice, Profile
-from nfvhost.planner.hugepages import divide, port_pool_mib, rounded_mtu, shared_pool_mib
+from nfvhost.planner.hugepages import divide
 from nfvhost.planner.notebook import Notebook
+from nfvhost.planner.packet_buffers import port_pool_mib, rounded_mtu, shared_pool_mib
 from nfvhost.planner.ports import DpdkPort
 
 BARE = Profile(name="bare", nova=NovaWish(enabled=False))
