@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from typing import Annotated, Final
@@ -11,9 +10,9 @@ import typer
 
 from nfvhost import __version__
 from nfvhost.cli import apply, capture, diff, inspect, plan, verify
-from nfvhost.cli.ending import DEBUG, die_of
+from nfvhost.cli.ending import DEBUG, die_of, stdout_failed
 from nfvhost.cli.sandbox import sandbox
-from nfvhost.cli.terminal import emit
+from nfvhost.cli.terminal import StdoutError, emit, open_streams
 
 HELP: Final = """Turn a server into an NFV host: look, plan, explain, apply, verify.
 
@@ -55,6 +54,7 @@ app.add_typer(sandbox, name="sandbox", short_help="A private OVS-DPDK to try a p
 def _print_version(wanted: bool) -> None:
     if wanted:
         emit(f"nfvhost {__version__}\n")
+        sys.stdout.flush()
         raise typer.Exit
 
 
@@ -70,27 +70,20 @@ def start(
     DEBUG.set(debug)
     if context.invoked_subcommand is None:
         emit(f"{context.get_help()}\n")
+        sys.stdout.flush()
 
 
 def main() -> None:
     """Run the command line of this process."""
-    _open_streams()
+    open_streams()
     try:
         app(args=_debug_first(sys.argv[1:]), prog_name="nfvhost")
     except SystemExit as end:
         if end.code == _INTERRUPTED:
             die_of(signal.SIGINT)
         raise
-
-
-def _open_streams() -> None:
-    """Let no result fail for its letters, and none for a stream that the parent has closed."""
-    if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it lives as long as the process
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - the same
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    except StdoutError as error:  # of the help, or of the version
+        sys.exit(int(stdout_failed(error)))
 
 
 def _debug_first(arguments: list[str]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import NoReturn, ParamSpec
 
 import typer
 
-from nfvhost.cli.terminal import say
+from nfvhost.cli.terminal import StdoutError, mute_stdout, say
 from nfvhost.errors import ExitCode, NfvhostError, PreconditionError
 
 P = ParamSpec("P")
@@ -33,16 +33,13 @@ def ending(verb: Callable[P, ExitCode | None]) -> Callable[P, None]:
     def ended(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             code = verb(*args, **kwargs) or ExitCode.OK
-            _flush()
+            sys.stdout.flush()
         except NfvhostError as error:
             code = _told(error)
         except KeyboardInterrupt:
             die_of(signal.SIGINT)
-        except BrokenPipeError as error:
-            if not _reader_is_gone():
-                code = _bug(error)
-            else:
-                die_of(signal.SIGPIPE)
+        except StdoutError as error:
+            code = stdout_failed(error)
         except Exception as error:  # noqa: BLE001 - the last one to see it; the exit code says that it is a bug
             code = _bug(error)
         raise typer.Exit(int(code))
@@ -53,29 +50,16 @@ def ending(verb: Callable[P, ExitCode | None]) -> Callable[P, None]:
 def die_of(number: signal.Signals) -> NoReturn:
     """End the process as the signal would have ended it, had nobody caught it."""
     signal.signal(number, signal.SIG_DFL)
-    # What is still buffered has no reader, or would be half a result.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
     os.kill(os.getpid(), number)
     raise SystemExit(int(ExitCode.BUG))
 
 
-def _flush() -> None:
-    """Write out what is buffered; a full disk is told here and not by the interpreter's end."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise PreconditionError(f"cannot be written: {error.strerror}", where="standard output") from error
-
-
-def _reader_is_gone() -> bool:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return True
-    return False
+def stdout_failed(error: StdoutError) -> ExitCode:
+    """The code for a result that could not be written; where its reader has left, the process ends here, silently."""
+    mute_stdout()
+    if error.reader_left:
+        die_of(signal.SIGPIPE)
+    return _told(PreconditionError(f"cannot be written: {error.reason}", where="standard output"))
 
 
 def _told(error: NfvhostError) -> ExitCode:

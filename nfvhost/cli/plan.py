@@ -77,6 +77,13 @@ def plan(
 
         emit(dump_plan(made))
         return
+    if told is None and not json:
+        output = output or DEFAULT_OUTPUT
+    # Before the screen, which a pager may cut short.
+    if output is not None:
+        from nfvhost.planfile import save_plan  # noqa: PLC0415 - the same
+
+        save_plan(output, made)
     if told is not None:
         _tell(told, json=json)
     elif json:
@@ -87,11 +94,7 @@ def plan(
         from nfvhost.render import print_plan  # noqa: PLC0415 - the same
 
         print_plan(found, made, file=sys.stdout)
-        output = output or DEFAULT_OUTPUT
     if output is not None:
-        from nfvhost.planfile import save_plan  # noqa: PLC0415 - the same
-
-        save_plan(output, made)
         say(f"written to {output}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -221,6 +222,48 @@ def test_a_capture_plans_the_same(small: str) -> None:
     _, err = run("capture", "small.tar.xz", "--host", small)
     assert re.fullmatch(r"small\.tar\.xz: \d+ files, \d+ KiB\n", err)
     assert run("plan", "--host", "small.tar.xz", "-o", "-") == run("plan", "--host", small, "-o", "-")
+
+
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """A user who may read and write nothing of root's; whoever runs the tests, where that is not root."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(user)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("plan", "--profile", "mine.yaml"), 3, "error: mine.yaml: may not be read\n  hint: "),
+        (("verify", "mine.yaml"), 3, "error: mine.yaml: may not be read\n  hint: "),
+        (("inspect", "--host", "mine.yaml"), 5, "error: mine.yaml: may not be read by this user\n  hint: "),
+    ],
+)
+def test_what_this_user_may_not_read_is_told_by_its_name(
+    arguments: tuple[str, ...], code: int, said: str, request: pytest.FixtureRequest
+) -> None:
+    # Loads what the verb needs: another user may not read the modules of this one's Python.
+    run(*arguments, code=3)
+    Path("mine.yaml").write_text("secret")
+    Path("mine.yaml").chmod(0)
+    request.getfixturevalue("nobody")
+    out, err = run(*arguments, code=code)
+    assert (out, err[: len(said)]) == ("", said)
+
+
+def test_a_folder_that_this_user_may_not_write_to_is_told(small: str, request: pytest.FixtureRequest) -> None:
+    run("capture", "first.tar.xz", "--host", small)
+    run("plan", "--host", "first.tar.xz", "--json", "-o", "first.yaml")
+    Path("first.tar.xz").chmod(0o444)
+    Path("shut").mkdir(mode=0o555)
+    for folder in (Path.cwd(), Path.cwd().parent):
+        folder.chmod(0o755)
+    request.getfixturevalue("nobody")
+    _, err = run("plan", "--host", "first.tar.xz", "--json", "-o", "shut/plan.yaml", code=5)
+    assert err == "error: shut/plan.yaml: cannot be written: Permission denied\n  hint: name another file\n"
 
 
 def ended(error: BaseException | None = None, result: ExitCode | None = None) -> tuple[int, str]:
