@@ -22,6 +22,11 @@ class Resource(Protocol[S]):
         """The name that its changes and drifts carry."""
         ...
 
+    @property
+    def state_type(self) -> type[S]:
+        """The class of its state, made of values alone: the journal writes it down and reads it back by its fields."""
+        ...
+
     def read(self, machine: Machine, plan: Plan) -> S:
         """What is there now, as far as the plan and what nfvhost made before are concerned.
 
@@ -53,6 +58,27 @@ class Resource(Protocol[S]):
         """What is not as planned, read again until it is so or until the resource's deadline."""
         ...
 
-    def rollback(self, machine: Machine, before: S, changes: tuple[Change, ...]) -> tuple[Problem, ...]:
-        """What could not be put back, of the places that the changes name, after a re-read; empty where all was."""
+    def image(self, state: S, changes: tuple[Change, ...]) -> S:
+        """The part of the state that `rollback` of these changes needs; pure.
+
+        It is kept on disk for years: what others have set, and these changes do not replace, is not in it.
+        """
+        ...
+
+    def foreign(self, machine: Machine, before: S, changes: tuple[Change, ...]) -> tuple[Problem, ...]:
+        """What someone else has made of the places that the changes name, read now.
+
+        A place that is neither as before nor as its change wanted it; each problem's `where` is `<name>: <key>`.
+        """
+        ...
+
+    def rollback(
+        self, machine: Machine, before: S, changes: tuple[Change, ...], *, force: bool = False
+    ) -> tuple[Problem, ...]:
+        """What could not be put back, of the places that the changes name, after a re-read; empty where all was.
+
+        Any number of the changes may have been carried out, none as well, by this process or by one that was killed,
+        a second or a year ago. What is neither as before nor as its change wanted it is someone else's and stays,
+        unless `force`. Each problem's `where` is `<name>: <key>`.
+        """
         ...

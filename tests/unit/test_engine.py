@@ -41,6 +41,10 @@ class Shelf:
     stuck: bool = False  # whether it cannot be put back
     calls: list[str] = field(default_factory=list)
 
+    @property
+    def state_type(self) -> type[str]:
+        return str
+
     def read(self, machine: Machine, plan: Plan) -> str:
         del machine, plan
         return self.value
@@ -84,8 +88,21 @@ class Shelf:
             return (replace(drift, pending=self.activation),)
         return () if self.value == "new" and self.sticks else (drift,)
 
-    def rollback(self, machine: Machine, before: str, changes: tuple[Change, ...]) -> tuple[Problem, ...]:
+    def image(self, state: str, changes: tuple[Change, ...]) -> str:
+        del changes
+        return state
+
+    def foreign(self, machine: Machine, before: str, changes: tuple[Change, ...]) -> tuple[Problem, ...]:
         del machine, changes
+        if self.value in {before, "new"}:
+            return ()
+        return (Problem(what=f"{self.name} is {self.value}", where=f"{self.name}: key"),)
+
+    def rollback(
+        self, machine: Machine, before: str, changes: tuple[Change, ...], *, force: bool = False
+    ) -> tuple[Problem, ...]:
+        if self.foreign(machine, before, changes) and not force:
+            return ()
         self.calls.append("rollback")
         if self.stuck:
             return (Problem(what=f"{self.name} is stuck"),)

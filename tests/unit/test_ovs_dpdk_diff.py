@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hypothesis import given
@@ -11,7 +12,8 @@ from nfvhost.access.ovs_rows import OpenVswitch, Place
 from nfvhost.model.change import Activation, Disruption
 from nfvhost.model.plan import OvsBridge, OvsPort, Plan
 from nfvhost.resources.ovs_dpdk import OvsDpdk
-from nfvhost.resources.ovs_dpdk.operation import operations_of, remains, way_back
+from nfvhost.resources.ovs_dpdk.image import image_of
+from nfvhost.resources.ovs_dpdk.operation import foreign_values, operations_of, remains, way_back
 from nfvhost.resources.ovs_dpdk.place import ROOT, key_of, parse_key
 
 if TYPE_CHECKING:
@@ -229,9 +231,10 @@ def test_the_way_back_from_any_apply_leads_exactly_to_where_it_began(
     wanted = changes(before, second)
     after = carry_out(before, operations_of(wanted))
 
-    back = carry_out(after, way_back(before, after, wanted))
+    back = carry_out(after, way_back(image(before, wanted), after, wanted))
 
     assert back == before
+    assert list(foreign_values(after, wanted)) == list(foreign_values(before, wanted)) == []
     assert list(remains(back, wanted)) == []
     assert way_back(before, before, wanted) == ()
 
@@ -259,6 +262,76 @@ def test_what_remains_of_a_failed_rollback_is_named() -> None:
         "other_config:pmd-cpu-mask": "was '0x2' and is '0x4'",
         "external_ids:nfvhost": "was absent and is 'adopted other_config:pmd-cpu-mask'",
         "bridge br0": "was absent and is 'netdev'",
-        "bridge br0 fail_mode": "was absent and is 'secure'",
-        "bridge br0 external_ids:nfvhost": "was absent and is 'made fail_mode'",
     }
+
+
+def image(before: OpenVswitch, wanted: tuple[Change, ...]) -> OpenVswitch:
+    """The rows of the before-image, which the journal keeps."""
+    return image_of(state(before), wanted).database
+
+
+def test_a_before_image_holds_no_setting_of_others() -> None:
+    secret = port("x0", options={"psk": "secret", "n_rxq": "1"}, external_ids={"key": "secret"})
+    before = rows(
+        bridge("br0", secret, external_ids={"token": "secret"}, other_config={"x": "secret"}),
+        bridge("br1", port("y0", options={"psk": "secret"})),
+        external_ids={"system-id": "secret"},
+        other_config={"private_key": "secret", "pmd-cpu-mask": "0x2"},
+    )
+    planned = OVS.plan(OVS.bridge("br0", OVS.port("x0", "dpdk", n_rxq=4)), pmd_cpu_mask="0x4")
+
+    kept = image(before, changes(before, planned))
+
+    assert "secret" not in repr(kept)
+    assert kept.other_config == (("pmd-cpu-mask", "0x2"),)
+    assert [one.name for one in kept.bridges] == ["br0"]
+
+
+def applied(planned: Plan, start: OpenVswitch) -> tuple[tuple[Change, ...], OpenVswitch]:
+    """The changes of a plan, and the rows with them."""
+    wanted = changes(start, planned)
+    return wanted, carry_out(start, operations_of(wanted))
+
+
+def test_a_value_that_someone_else_changed_since_stays_and_is_named_unless_forced() -> None:
+    before = rows(other_config={"pmd-cpu-mask": "0x2"})
+    wanted, after = applied(OVS.plan(pmd_cpu_mask="0x4"), before)
+    theirs = replace(after, other_config=(("pmd-cpu-mask", "0x8"),))
+
+    assert dict(foreign_values(theirs, wanted)) == {
+        "other_config:pmd-cpu-mask": "was '0x2', then nfvhost made it '0x4'; since then someone else made it '0x8'"
+    }
+    gentle = carry_out(theirs, way_back(before, theirs, wanted))
+    assert gentle.other_config == (("pmd-cpu-mask", "0x8"),)
+    assert gentle.external_ids == before.external_ids
+    assert carry_out(theirs, way_back(before, theirs, wanted, force=True)) == before
+
+
+def test_a_bridge_into_which_others_have_put_a_port_since_is_not_dropped_unless_forced() -> None:
+    before = rows()
+    wanted, after = applied(OVS.plan(OVS.bridge("br0", OVS.port("p0", "dpdk"))), before)
+    (made,) = after.bridges
+    theirs = replace(after, bridges=(replace(made, ports=(*made.ports, port("tap0"))),))
+
+    assert dict(foreign_values(theirs, wanted)) == {
+        "bridge br0": "nfvhost made it, and since then others have put into it: tap0"
+    }
+    (kept,) = carry_out(theirs, way_back(before, theirs, wanted)).bridges
+    assert [one.name for one in kept.ports] == ["br0", "tap0"]
+    assert carry_out(theirs, way_back(before, theirs, wanted, force=True)) == before
+
+
+def test_a_port_of_which_others_have_changed_a_setting_since_is_not_dropped_unless_forced() -> None:
+    before = rows(bridge("br0"))
+    wanted, after = applied(OVS.plan(OVS.bridge("br0", OVS.port("p0", "dpdk", n_rxq=2))), before)
+    (made,) = after.bridges
+    ports = tuple(
+        replace(one, interfaces=(replace(one.interfaces[0], options=(("n_rxq", "3"),)),)) if one.name == "p0" else one
+        for one in made.ports
+    )
+    theirs = replace(after, bridges=(replace(made, ports=ports),))
+
+    assert [key for key, _ in foreign_values(theirs, wanted)] == ["port br0/p0 options:n_rxq"]
+    (kept,) = carry_out(theirs, way_back(before, theirs, wanted)).bridges
+    assert "p0" in [one.name for one in kept.ports]
+    assert carry_out(theirs, way_back(before, theirs, wanted, force=True)) == before

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
 from nfvhost.access.clock import wait_for
 from nfvhost.access.machine import Machine
 from nfvhost.access.ovs_rows import OpenVswitch, Place
-from nfvhost.access.ovsdb import connected
-from nfvhost.access.vswitchd import log_complaints, log_size
+from nfvhost.access.ovsdb import Ovsdb, connected, socket_path
+from nfvhost.access.vswitchd import find_vswitchd, log_complaints, log_size
 from nfvhost.errors import ApplyError, Problem
 from nfvhost.model.change import Change
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
 from nfvhost.model.report import Drift
 from nfvhost.resources.ovs_dpdk.check import problems
-from nfvhost.resources.ovs_dpdk.difference import RESOURCE, differences
+from nfvhost.resources.ovs_dpdk.difference import RESOURCE, differences, find_port
 from nfvhost.resources.ovs_dpdk.drift import drifts
 from nfvhost.resources.ovs_dpdk.finding import findings
-from nfvhost.resources.ovs_dpdk.operation import operations_of, remains, way_back
+from nfvhost.resources.ovs_dpdk.image import image_of
+from nfvhost.resources.ovs_dpdk.operation import foreign_values, operations_of, remains, way_back
 from nfvhost.resources.ovs_dpdk.place import key_of
 from nfvhost.resources.ovs_dpdk.state import State, read_activity, read_state
 
@@ -37,10 +40,15 @@ class OvsDpdk:
 
     carry_out_s: float = 60.0  # for ovs-vswitchd to carry out one transaction; DPDK clears its hugepages in it
     settle_s: float = 3.0  # for a planned state to show itself after that
+    connect: Callable[[str], AbstractContextManager[Ovsdb]] = connected  # the way to the database, to write to it
 
     @property
     def name(self) -> str:
         return RESOURCE
+
+    @property
+    def state_type(self) -> type[State]:
+        return State
 
     def read(self, machine: Machine, plan: Plan) -> State:
         return read_state(machine, plan)
@@ -57,7 +65,7 @@ class OvsDpdk:
     def apply(self, machine: Machine, state: State, changes: tuple[Change, ...]) -> None:
         log = state.switch.log if state.switch is not None else None
         since = log_size(log)
-        with connected(machine.ovsdb_address) as database:
+        with self.connect(machine.ovsdb_address) as database:
             number = database.commit(operations_of(changes))
             if database.wait_for_cfg(number, timeout_s=self.carry_out_s, alive=_alive(state)):
                 return
@@ -86,25 +94,41 @@ class OvsDpdk:
         wait_for(as_planned, timeout_s=self.settle_s, interval_s=_INTERVAL_S)
         return last
 
-    def rollback(self, machine: Machine, before: State, changes: tuple[Change, ...]) -> tuple[Problem, ...]:
+    def image(self, state: State, changes: tuple[Change, ...]) -> State:
+        return image_of(state, changes)
+
+    def foreign(self, machine: Machine, before: State, changes: tuple[Change, ...]) -> tuple[Problem, ...]:
+        del before
+        with self.connect(machine.ovsdb_address) as database:
+            return tuple(
+                Problem(what=what, where=f"{RESOURCE}: {key}", hint="--force overwrites it")
+                for key, what in foreign_values(database.read(), changes)
+            )
+
+    def rollback(
+        self, machine: Machine, before: State, changes: tuple[Change, ...], *, force: bool = False
+    ) -> tuple[Problem, ...]:
+        # The process that runs now: the one of the before-image may have been started anew since.
+        daemon = find_vswitchd(machine.root, os.path.dirname(socket_path(machine.ovsdb_address)))
         carried_out = True
-        with connected(machine.ovsdb_address) as database:
-            back = way_back(before.database, database.read(), changes)
+        with self.connect(machine.ovsdb_address) as database:
+            back = way_back(before.database, database.read(), changes, force=force)
             if back:
                 number = database.commit(back)
-                carried_out = database.wait_for_cfg(number, timeout_s=self.carry_out_s, alive=_alive(before))
+                carried_out = database.wait_for_cfg(
+                    number, timeout_s=self.carry_out_s, alive=lambda: daemon is not None and daemon.alive
+                )
             left = tuple(
                 Problem(what=what, where=f"{RESOURCE}: {key}", hint="set it back by hand with ovs-vsctl")
                 for key, what in remains(database.read(), changes)
             )
-        switch = before.switch
-        if left or switch is None or not switch.daemon.alive:
+        if left or daemon is None or not daemon.alive:
             return left
         if not carried_out:
             return (
                 Problem(
                     what=f"the database is as it was; ovs-vswitchd has not taken it up within {self.carry_out_s:g} s",
-                    where=f"ovs-vswitchd, pid {switch.daemon.process.pid}",
+                    where=f"ovs-vswitchd, pid {daemon.process.pid}",
                     hint="it hangs: restart it (systemctl restart openvswitch-switch)",
                 ),
             )
@@ -117,13 +141,16 @@ class OvsDpdk:
             for place in self._lost(machine, before)
         )
 
-    @staticmethod
-    def _lost(machine: Machine, before: State) -> tuple[Place, ...]:
-        """Ports that were open before and are not any more."""
-        with connected(machine.ovsdb_address) as database:
+    def _lost(self, machine: Machine, before: State) -> tuple[Place, ...]:
+        """Ports that were open before, and are there and not open any more."""
+        with self.connect(machine.ovsdb_address) as database:
             now = database.read()
         open_now = set(_open_ports(now))
-        return tuple(place for place in _open_ports(before.database) if place not in open_now)
+        return tuple(
+            place
+            for place in _open_ports(before.database)
+            if place not in open_now and find_port(now, place) is not None
+        )
 
 
 def _open_ports(rows: OpenVswitch) -> tuple[Place, ...]:

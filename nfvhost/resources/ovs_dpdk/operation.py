@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from nfvhost.access.ovs_rows import Bridge, Drop, Make, OpenVswitch, Operation, Place, Port, Restore, Set, value_at
 from nfvhost.model.change import Change
-from nfvhost.resources.ovs_dpdk.difference import find_port, type_at
+from nfvhost.resources.ovs_dpdk.difference import find_port, strangers, type_at
 from nfvhost.resources.ovs_dpdk.place import parse_key
 
 
@@ -30,42 +30,79 @@ def operations_of(changes: tuple[Change, ...]) -> tuple[Operation, ...]:
     return (*drops, *makes, *sets)
 
 
-def way_back(before: OpenVswitch, now: OpenVswitch, changes: tuple[Change, ...]) -> tuple[Operation, ...]:
+def way_back(
+    before: OpenVswitch, now: OpenVswitch, changes: tuple[Change, ...], *, force: bool = False
+) -> tuple[Operation, ...]:
     """What makes each place that the changes name what it was before; empty where it is.
 
     From what is there now, not from what was meant: a transaction that was cut off may or may not have happened. What
-    is neither as before nor as the change wanted it is someone else's, who wrote meanwhile, and stays.
+    is neither as before nor as the change wanted it is someone else's, who wrote meanwhile, and stays, with the row
+    that it is in, unless `force`.
     """
     drops: list[Operation] = []
     restores: list[Operation] = []
     sets: list[Operation] = []
+    kept = frozenset() if force else _rows_of_others(now, changes)
     places = [(*parse_key(change.key), change) for change in changes]
     # Bridges that go or come back with all that is in them.
     whole = {
-        place.bridge for place, _, _ in places if place.bridge and _comes_or_goes(before, now, Place(place.bridge))
+        place.bridge
+        for place, _, _ in places
+        if place.bridge and Place(place.bridge) not in kept and _comes_or_goes(before, now, Place(place.bridge))
     }
     for place, setting, change in places:
-        if _value(now, place, setting) != change.after or (place.port is not None and place.bridge in whole):
+        value = _value(now, place, setting)
+        theirs = value != change.after
+        if value == change.before or (theirs and not force) or (place.port is not None and place.bridge in whole):
             continue
         was = _row(before, place)
         if place.bridge is not None and _comes_or_goes(before, now, place):
-            if setting is None and was is None:
+            if setting is None and was is None and place not in kept:
                 drops.append(Drop(place=place))
-            elif setting is None and was is not None:
+            elif setting is None and was is not None and change.after is None:
                 restores.append(Restore(of=place.bridge if place.port is not None else None, row=was))
-        elif change.before != change.after and (place.bridge is None or was is not None):
+        elif place.bridge is None or was is not None:
             name = setting if setting is not None else _type_column(place)
-            sets.append(Set(place=place, setting=name, before=change.after, after=change.before))
+            sets.append(Set(place=place, setting=name, before=value, after=change.before))
     return (*drops, *restores, *sets)
 
 
-def remains(now: OpenVswitch, changes: tuple[Change, ...]) -> Iterator[tuple[str, str]]:
-    """The keys that still are as the changes wanted them, each with the words for it."""
+def foreign_values(now: OpenVswitch, changes: tuple[Change, ...]) -> Iterator[tuple[str, str]]:
+    """The keys that are neither as before nor as the changes wanted them, each with the words for it.
+
+    Also a bridge that nfvhost made and that others have put something into.
+    """
     for change in changes:
         place, setting = parse_key(change.key)
-        new = _value(now, place, setting)
-        if new == change.after and new != change.before:
-            yield change.key, f"was {_shown(change.before)} and is {_shown(new)}"
+        value = _value(now, place, setting)
+        if value not in {change.before, change.after}:
+            ours = f"was {_shown(change.before)}, then nfvhost made it {_shown(change.after)}"
+            yield change.key, f"{ours}; since then someone else made it {_shown(value)}"
+        elif setting is None and change.before is None and value is not None and place.port is None:
+            bridge = now.bridge(place.bridge or "")
+            held = strangers(bridge) if bridge is not None else ()
+            if held:
+                yield change.key, f"nfvhost made it, and since then others have put into it: {', '.join(held)}"
+
+
+def remains(now: OpenVswitch, changes: tuple[Change, ...]) -> Iterator[tuple[str, str]]:
+    """The keys that still are as the changes wanted them, each with the words for it; of a new row the row alone."""
+    left = [
+        (change, place, setting)
+        for change in changes
+        for place, setting in (parse_key(change.key),)
+        if change.before != change.after and _value(now, place, setting) == change.after
+    ]
+    rows = {place for change, place, setting in left if setting is None and change.before is None}
+    for change, place, setting in left:
+        if setting is None or place not in rows:
+            yield change.key, f"was {_shown(change.before)} and is {_shown(change.after)}"
+
+
+def _rows_of_others(now: OpenVswitch, changes: tuple[Change, ...]) -> frozenset[Place]:
+    """Rows, and the bridges around them, that hold what someone else has written into them since."""
+    places = [parse_key(key)[0] for key, _ in foreign_values(now, changes)]
+    return frozenset([*places, *(Place(place.bridge) for place in places)])
 
 
 def _value(rows: OpenVswitch, place: Place, setting: str | None) -> str | None:
