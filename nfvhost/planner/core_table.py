@@ -54,7 +54,7 @@ def home_core(machine: Layout) -> Core:
 def group_names(machine: Layout, groups: Sequence[int]) -> str:
     """The CPUs of these cache groups; where they are many, their number."""
     if len(groups) > 4:  # noqa: PLR2004 - what a line holds
-        return counted(len(groups), "other group")
+        return counted(len(groups), "group")
     return " and ".join(str(threads(core for core in machine.cores if core.group == group)) for group in groups)
 
 

@@ -175,7 +175,7 @@ def _dedicated_cores(table: Table, host_cores: tuple[Core, ...], wish: Wish) -> 
         whole = sorted({core.group for core in left} - table.opened)
         reason = [f"the {counted(len(left), 'core')} that are left: {_per_node(left)}"]
         if whole and len({core.group for core in machine.cores}) > len(machine.nodes):
-            reason.append(f"whole cache groups: {group_names(machine, whole)}")
+            reason.append(f"among them whole cache groups: {group_names(machine, whole)}")
         if len({core.efficiency for core in left}) > 1:
             slow = threads(core for core in left if core.efficiency)
             reason.append(f"E-cores among them: {slow}")

@@ -104,20 +104,22 @@ def _fixed_ports(
 ) -> dict[int, list[DpdkPort]]:
     """The ports that are not vhost-user, by the node that holds their packet buffers."""
     machine = layout(host)
-    on_node: dict[int, list[DpdkPort]] = {}
+    polled: dict[int, list[DpdkPort]] = {}
     for port in ports:
-        if port.vhost:
-            continue
-        node = polling_node(port, machine)
+        if not port.vhost:
+            polled.setdefault(polling_node(port, machine), []).append(port)
+    on_node: dict[int, list[DpdkPort]] = {}
+    for node, here in sorted(polled.items()):
         serving = node if rooms.get(node) else nearest(host, node, [one for one, room in rooms.items() if room])
         if serving is None:
             continue
         if serving != node:
+            names = ", ".join(port.name for port in here)
             notes.warn(
-                f"node {node} has no memory to spare for the packet buffers of {port.name}, which DPDK asks for there: "
-                f"they are planned on node {serving}; if the port does not open, move its card"
+                f"node {node} has no memory to spare for the packet buffers of {names}, which DPDK asks for there: "
+                f"they are planned on node {serving}; if a port does not open, move its card"
             )
-        on_node.setdefault(serving, []).append(port)
+        on_node.setdefault(serving, []).extend(here)
     return on_node
 
 

@@ -162,9 +162,8 @@ def explain_pmd(
     if profile.pmd.cores is not None:
         reason.append(f"{profile.pmd.cores} asked by pmd.cores")
     else:
-        reason.append(
-            f"one core for each {MBPS_PER_PMD_CORE // 1000} Gb/s of 350 byte packets (IMIX), at most a quarter of a node"
-        )
+        rate = f"{MBPS_PER_PMD_CORE // 1000} Gb/s"
+        reason.append(f"one core for each {rate} of 350 byte packets (IMIX), at most a quarter of a node")
     if any(core.efficiency for core in machine.cores) and not any(core.efficiency for core in chosen):
         reason.append("P-cores only")
     if idle:

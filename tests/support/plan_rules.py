@@ -84,12 +84,12 @@ def isolated_are_pmd_dedicated_and_idle_and_never_the_host(host: Host, plan: Pla
 
 def each_dpdk_nic_is_polled_on_its_node(host: Host, plan: Plan) -> Iterator[str]:
     cpus = by_id(host)
-    polled = {cpus[cpu].node for cpu in plan.cpus.pmd}
+    polled = {cpus[cpu].node for cpu in plan.cpus.pmd & host.online}
     if len(usable_cores(host)) < 2:
         return
     for nic in plan.nics:
         if nic.role in {Role.DPDK, Role.AFXDP} and nic.node is not None and nic.node not in polled:
-            spare = CpuSet(cpu for cpu in plan.cpus.dedicated if cpus[cpu].node == nic.node)
+            spare = CpuSet(cpu for cpu in plan.cpus.dedicated & host.online if cpus[cpu].node == nic.node)
             said = f"node {nic.node} has"
             if not any(said in warning for warning in plan.warnings):
                 yield f"{nic.pci} on node {nic.node} has no PMD core there, {spare} are dedicated"
@@ -97,8 +97,12 @@ def each_dpdk_nic_is_polled_on_its_node(host: Host, plan: Plan) -> Iterator[str]
 
 def no_e_core_polls_while_guests_have_p_cores_of_its_node(host: Host, plan: Plan) -> Iterator[str]:
     cpus = by_id(host)
-    slow = {cpus[cpu].node for cpu in plan.cpus.pmd if cpus[cpu].kind is CpuKind.EFFICIENCY}
-    fast = {cpus[cpu].node for cpu in plan.cpus.dedicated - plan.cpus.host if cpus[cpu].kind is CpuKind.PERFORMANCE}
+    slow = {cpus[cpu].node for cpu in plan.cpus.pmd & host.online if cpus[cpu].kind is CpuKind.EFFICIENCY}
+    fast = {
+        cpus[cpu].node
+        for cpu in (plan.cpus.dedicated & host.online) - plan.cpus.host
+        if cpus[cpu].kind is CpuKind.PERFORMANCE
+    }
     for node in sorted(slow & fast, key=str):
         yield f"an E-core polls on node {node}"
 
@@ -152,7 +156,7 @@ def pages_are_what_ovs_and_guests_get_of_a_size_that_the_machine_has(host: Host,
 
 def guests_have_memory_only_where_they_have_cpus(host: Host, plan: Plan) -> Iterator[str]:
     cpus = by_id(host)
-    nodes = {cpus[cpu].node for cpu in plan.cpus.dedicated}
+    nodes = {cpus[cpu].node for cpu in plan.cpus.dedicated & host.online}
     for node in plan.memory.nodes:
         # A CPU that no node lists is given to one by the planner.
         if node.guest_mib and node.node not in nodes and None not in nodes:
@@ -203,22 +207,22 @@ def every_decision_has_a_reason(host: Host, plan: Plan) -> Iterator[str]:
 def guests_are_pinned_to_dedicated_cpus_of_their_nodes(host: Host, plan: Plan) -> Iterator[str]:
     cpus = by_id(host)
     core_of = {cpu: core for core in usable_cores(host) for cpu in core}
-    owner: dict[CpuSet, str] = {}
-    for guest in plan.guests:
+    owner: dict[CpuSet, int] = {}
+    for number, guest in enumerate(plan.guests):
         own = guest.pinned
         if guest.emulator_threads is EmulatorThreads.ISOLATE and guest.emulator != plan.cpus.shared:
             own |= guest.emulator
         if not own <= plan.cpus.dedicated:
             yield f"{guest.name} is pinned to {own - plan.cpus.dedicated}, outside of the dedicated pool"
-        if strangers := [cpu for cpu in own if cpus[cpu].node not in {*guest.nodes, None}]:
+        if strangers := [cpu for cpu in own & host.online if cpus[cpu].node not in {*guest.nodes, None}]:
             yield f"{guest.name} is on nodes {guest.nodes} and pinned to {strangers}"
-        if len({cpus[cpu].kind for cpu in own if cpus[cpu].node == guest.nodes[0]}) > 1:
+        if len({cpus[cpu].kind for cpu in own & host.online if cpus[cpu].node == guest.nodes[0]}) > 1:
             yield f"{guest.name} mixes P-cores and E-cores"
         if len(usable_cores(host)) < 2:
             continue
-        for core in sorted({core_of[cpu] for cpu in own}, key=lambda one: one.first):
-            if owner.setdefault(core, guest.name) != guest.name:
-                yield f"{guest.name} and {owner[core]} share core {core}"
+        for core in sorted({core_of[cpu] for cpu in own & host.usable}, key=lambda one: one.first):
+            if owner.setdefault(core, number) != number:
+                yield f"{guest.name} and {plan.guests[owner[core]].name} share core {core}"
 
 
 def guests_fit_into_the_pages_of_their_nodes(host: Host, plan: Plan) -> Iterator[str]:
