@@ -6,17 +6,14 @@ import re
 import shlex
 from typing import Final
 
+from nfvhost.access.boot import boot_loader
 from nfvhost.access.root import Root
 from nfvhost.model.host import Distribution
 from nfvhost.model.live import LiveFacts
 
+__all__ = ["boot_loader", "container", "distribution", "init", "virtualization"]
+
 _OS_RELEASE: Final = ("/etc/os-release", "/usr/lib/os-release")
-_GRUB_DEFAULT: Final = "/etc/default/grub"
-_GRUB_FILES: Final = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg", _GRUB_DEFAULT)
-# bootctl(1): where systemd-boot lies, by the mount point of the EFI system partition.
-_SYSTEMD_BOOT: Final = ("/efi/EFI/systemd", "/boot/EFI/systemd", "/boot/efi/EFI/systemd")
-# systemd.io/BOOT_LOADER_INTERFACE: the boot loader writes its name there, UTF-16 after four bytes of attributes.
-_LOADER_INFO: Final = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 _DMI: Final = ("sys_vendor", "product_name", "board_vendor", "bios_vendor")
 # What hypervisors call themselves in DMI; the order of systemd's src/basic/virt.c, detect_vm_dmi_vendor.
 _BY_DMI: Final = (
@@ -50,23 +47,6 @@ _CGROUP_CONTAINERS: Final = (
     ("/lxc", "lxc"),
     ("/containerd", "containerd"),
 )
-
-
-def boot_loader(root: Root) -> str | None:
-    """`grub`, `bls` (GRUB with Boot Loader Specification entries), `systemd-boot`; None where no file tells."""
-    stated = (root.read_bytes(_LOADER_INFO) or b"")[4:].decode("utf-16-le", errors="replace").lower()
-    has_grub = any(root.exists(path) for path in _GRUB_FILES)
-    if stated.startswith("systemd-boot"):
-        return "systemd-boot"
-    if not has_grub:
-        found = any(root.exists(path) for path in _SYSTEMD_BOOT) or root.exists("/boot/loader/loader.conf")
-        return "systemd-boot" if found else None
-    # Debian's grub takes its arguments from the default file even where entries lie about; Fedora's says so here.
-    enabled = re.search(r"(?m)^\s*GRUB_ENABLE_BLSCFG\s*=\s*[\"']?(\w+)", root.read_text(_GRUB_DEFAULT) or "")
-    if enabled is not None:
-        return "bls" if enabled[1].lower() == "true" else "grub"
-    entries = any(name.endswith(".conf") for name in root.list_dir("/boot/loader/entries"))
-    return "bls" if entries and not root.exists("/boot/grub/grub.cfg") else "grub"
 
 
 def init(root: Root) -> str | None:
