@@ -105,7 +105,7 @@ def _wish(profile: Profile, machine: Layout, notes: Notebook, *, wants_pmd: bool
     sums = " + ".join(f"{count} {name.split('.')[0]}" for name, count in asked.items() if count)
     hint = "leave the counts out: what is there is then divided"
     if fits > 0:
-        hint = "set it to false" if largest == "host.everyNode" else f"{largest}: {fits} would fit"
+        hint = "set it to false" if largest == "host.everyNode" else f"{largest}: at most {fits} would fit"
     notes.refuse(
         f"{sums} = {need} cores are asked, the machine has {counted(total, 'core')} that may be used",
         where=largest,

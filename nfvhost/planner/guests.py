@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.host import Host
 from nfvhost.model.plan import CpuPools, GuestPlan, MemoryPlan, NicPlan
-from nfvhost.model.profile import CpuPolicy, EmulatorThreads, GuestWish, PortType, Profile, Role
+from nfvhost.model.profile import CpuPolicy, EmulatorThreads, GuestPortWish, GuestWish, PortType, Profile, Role
 from nfvhost.planner.layout import Core, layout, nearest, together
 from nfvhost.planner.notebook import Notebook, counted
 
@@ -107,6 +107,14 @@ class _Short:
     hint: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Vfs:
+    """The NICs of a guest's ports, by index, and what is left of all VFs then."""
+
+    nics: tuple[int, ...]
+    left: dict[int, int]
+
+
 def _place_all(vnf: GuestWish, index: int, pools: CpuPools, stock: _Stock, notes: Notebook) -> list[GuestPlan]:
     """The guests of one VNF; fewer than asked where they do not fit, and then noted."""
     where = f"vnfs[{index}]"
@@ -181,15 +189,15 @@ def _place_one(vnf: GuestWish, name: str, pools: CpuPools, stock: _Stock, notes:
         isolate=vnf.threads == "isolate",
         pages=0 if stock.blind else -(-vnf.memory_mib // vnf.numa_nodes // (stock.page_mib or 1)),
     )
-    nics = _choose_vfs(vnf, None, stock)
-    if isinstance(nics, _Short):
-        return nics
-    nodes = _choose_nodes(vnf, need, {stock.nics[index].node for index in nics}, stock)
+    vfs = _choose_vfs(vnf, None, stock)
+    if isinstance(vfs, _Short):
+        return vfs
+    nodes = _choose_nodes(vnf, need, {stock.nics[index].node for index in vfs.nics}, stock)
     if isinstance(nodes, _Short):
         return nodes
-    nics = _choose_vfs(vnf, nodes, stock)
-    if isinstance(nics, _Short):
-        return nics
+    vfs = _choose_vfs(vnf, nodes, stock)
+    if isinstance(vfs, _Short):
+        return vfs
 
     cpus: list[int] = []
     emulator: list[int] = []
@@ -203,8 +211,7 @@ def _place_one(vnf: GuestWish, name: str, pools: CpuPools, stock: _Stock, notes:
         stock.cores = [core for core in stock.cores if core.first not in taken]
         stock.opened.update(core.group for core in cores)
         stock.pages[node] = stock.pages.get(node, 0) - need.pages
-    for index in nics:
-        stock.vfs[index] -= 1
+    stock.vfs = vfs.left
     memory_mib = need.pages * (stock.page_mib or 0) * need.nodes or vnf.memory_mib
     floating = pools.shared if vnf.emulator_threads is EmulatorThreads.SHARE or not pinned else CpuSet(cpus)
     plan = GuestPlan(
@@ -218,7 +225,7 @@ def _place_one(vnf: GuestWish, name: str, pools: CpuPools, stock: _Stock, notes:
         page_size_mib=stock.page_mib or 0,
         ports=tuple(port.type for port in vnf.ports),
     )
-    _explain(plan, vnf, need, [stock.nics[index] for index in nics], stock, notes)
+    _explain(plan, vnf, need, [stock.nics[index] for index in vfs.nics], stock, notes)
     return plan
 
 
@@ -289,7 +296,7 @@ def _asked_mib(vnf: GuestWish, need: _Need, stock: _Stock) -> int:
     return need.pages * stock.page_mib if stock.page_mib else vnf.memory_mib // need.nodes
 
 
-def _choose_vfs(vnf: GuestWish, nodes: Sequence[int] | None, stock: _Stock) -> list[int] | _Short:
+def _choose_vfs(vnf: GuestWish, nodes: Sequence[int] | None, stock: _Stock) -> _Vfs | _Short:
     """The NIC of each SR-IOV and vDPA port, near to the guest's nodes where possible."""
     left = dict(stock.vfs)
     chosen: list[int] = []
@@ -297,28 +304,38 @@ def _choose_vfs(vnf: GuestWish, nodes: Sequence[int] | None, stock: _Stock) -> l
         if port.type is PortType.VHOSTUSER:
             continue
         role = Role.VDPA if port.type is PortType.VDPA else Role.SRIOV
+        whole = port.type is PortType.SRIOV_PHYSICAL
         mine = [
             index
             for index, nic in enumerate(stock.nics)
             if nic.role is role and (port.physnet is None or nic.physnet == port.physnet)
         ]
-        having = [index for index in mine if left.get(index, 0) > 0]
+        having = [index for index in mine if left[index] > 0 and (not whole or left[index] == _planned(stock, [index]))]
         if not having:
-            kind = "vDPA device" if role is Role.VDPA else "VF"
-            net = f" on {port.physnet}" if port.physnet else ""
-            asked = sum(1 for one in vnf.ports if one.type is port.type and one.physnet == port.physnet)
-            have = sum(stock.vfs.get(index, 0) for index in mine)
-            return _Short(
-                what=f"it needs {counted(asked, kind)}{net}; {have} of {_planned(stock, mine)} planned are free, "
-                f"{asked - have} short",
-                hint=f"plan more {kind}s in the entry of nics, or ask for {have} such ports",
-            )
+            return _short_of_vfs(vnf, port, role, mine, stock)
         best = min(
             having, key=lambda index: (nodes is not None and stock.nics[index].node not in {*nodes, None}, index)
         )
-        left[best] -= 1
+        left[best] -= left[best] if whole else 1
         chosen.append(best)
-    return chosen
+    return _Vfs(nics=tuple(chosen), left=left)
+
+
+def _short_of_vfs(vnf: GuestWish, port: GuestPortWish, role: Role, mine: Sequence[int], stock: _Stock) -> _Short:
+    """How many VFs or vDPA devices are missing for ports like this one, and what would help."""
+    asked = sum(1 for one in vnf.ports if one.type is port.type and one.physnet == port.physnet)
+    net = f" on {port.physnet}" if port.physnet else ""
+    entry = f"an entry of nics with role: {role.value}" + (f", physnet: {port.physnet}" if port.physnet else "")
+    if port.type is PortType.SRIOV_PHYSICAL:
+        what = f"it needs {counted(asked, 'whole port')}{net}, and none is left without a VF given away"
+        return _Short(what=what, hint=f"plan more by {entry}")
+    kind = "vDPA device" if role is Role.VDPA else "VF"
+    have = sum(stock.vfs[index] for index in mine)
+    planned = _planned(stock, mine)
+    return _Short(
+        what=f"it needs {counted(asked, kind)}{net}; {have} of {planned} planned are free, {asked - have} short",
+        hint=f"plan more by {entry}" + (f", or ask for {counted(have, kind)}" if have else ""),
+    )
 
 
 def _planned(stock: _Stock, nics: Sequence[int]) -> int:

@@ -199,7 +199,7 @@ def test_more_cores_than_the_machine_has_are_refused_with_the_sum_and_what_fits(
     ).problems[0]
     assert problem.where == "pmd.cores"
     assert problem.what == "2 host + 9 pmd = 11 cores are asked, the machine has 8 cores that may be used"
-    assert problem.hint == "pmd.cores: 6 would fit"
+    assert problem.hint == "pmd.cores: at most 6 would fit"
 
 
 def test_more_pmd_cores_than_the_cards_node_has_are_refused() -> None:

@@ -174,6 +174,10 @@ SRIOV = (NicWish(role=Role.SRIOV, vfs=2, physnet="physnet2"),)
 CARDS = [make_nic("0000:01:00.0", management="default route"), make_nic("0000:81:00.0", node=1)]
 
 
+def placed_with(machine: Host, *vnfs: GuestWish) -> tuple[GuestPlan, ...]:
+    return planned(machine, *vnfs, nics=SRIOV).guests
+
+
 def test_a_guest_with_vfs_goes_to_the_node_of_their_card() -> None:
     wish = dataclasses.replace(vnf(), ports=(GuestPortWish(type=PortType.SRIOV, physnet="physnet2"),))
     plan = planned(make_host(packages=2, cores=8, nics=CARDS), wish, nics=SRIOV)
@@ -185,6 +189,17 @@ def test_more_vfs_than_are_planned_are_refused_with_the_numbers() -> None:
     wish = dataclasses.replace(vnf(), ports=(port,), count=3)
     (problem,) = refusal(make_host(packages=2, cores=8, nics=CARDS), wish, nics=SRIOV).problems
     assert problem.what == "router-3 does not fit: it needs 1 VF on physnet2; 0 of 2 planned are free, 1 short"
+
+
+def test_a_guest_that_takes_a_whole_port_leaves_no_vf_of_it() -> None:
+    machine = make_host(packages=2, cores=8, nics=CARDS)
+    physical = dataclasses.replace(vnf(name="a"), ports=(GuestPortWish(type=PortType.SRIOV_PHYSICAL),))
+    virtual = dataclasses.replace(vnf(name="b"), ports=(GuestPortWish(type=PortType.SRIOV),))
+    assert len(placed_with(machine, physical)) == len(placed_with(machine, virtual)) == 1
+    (problem,) = refusal(machine, physical, virtual, nics=SRIOV).problems
+    assert problem.what == "b does not fit: it needs 1 VF; 0 of 2 planned are free, 1 short"
+    (problem,) = refusal(machine, virtual, physical, nics=SRIOV).problems
+    assert "1 whole port, and none is left" in problem.what
 
 
 def test_a_guest_gets_p_cores_or_e_cores_and_never_both() -> None:
