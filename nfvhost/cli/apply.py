@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -45,8 +46,9 @@ def apply(
     for change in changes:
         say(painted(change_line(change), sys.stderr))
     if changes and not yes and not confirmed(f"Apply {len(changes)} changes?"):
+        if json:
+            _print(_not_tried(changes), json=True)
         say("nothing was changed; --yes applies it")
-        _print(_not_tried(changes), json=json)
         return ExitCode.DIFFERENCES
     report = engine.apply(subject.plan, subject.machine, subject.host)
     _print(report, json=json)
@@ -65,9 +67,20 @@ def _print(report: Report, *, json: bool) -> None:
 
         emit(to_json(report_document(report)))
         return
+    from nfvhost.model.report import Outcome  # noqa: PLC0415 - the same
+
     for result in report.results:
-        detail = f": {result.detail}" if result.detail else ""
-        emit(f"{result.outcome:<16} {result.change.key}{detail}\n")
+        if result.outcome is not Outcome.APPLIED:
+            detail = f": {result.detail}" if result.detail else ""
+            emit(f"{result.outcome}: {result.change.key}{detail}\n")
+    counts = Counter(result.outcome for result in report.results)
+    if counts:
+        done = "; all as planned" if set(counts) == {Outcome.APPLIED} else ""
+        emit(", ".join(f"{number} {outcome}" for outcome, number in counts.items()) + f"{done}\n")
+    if counts[Outcome.PENDING_RESTART]:
+        say("restart Open vSwitch, then see what `nfvhost verify` says")
+    if counts[Outcome.PENDING_REBOOT]:
+        say("reboot, then see what `nfvhost verify` says")
     for warning in report.warnings:
         say(f"warning: {warning}")
     if not report.results:

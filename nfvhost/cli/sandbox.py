@@ -48,16 +48,22 @@ def up(
         emit(_json("Sandbox", made))
         return
     say(f"the sandbox {name} {'is up' if made.made else 'was up already'}\n{_description(made)}")
-    emit(made.ovsdb)
+    emit(f"{made.ovsdb}\n")
 
 
 @sandbox.command("down", help="Stop it and take away all that it made.\n\n\b\nExample:\n  nfvhost sandbox down")
 @ending
-def down(name: NameOption = "default") -> None:
+def down(name: NameOption = "default", json: JsonOption = False) -> None:
     """Remove a sandbox."""
     from nfvhost.sandbox import down as stop  # noqa: PLC0415 - each verb loads what it needs
 
-    say(f"the sandbox {name} {'is gone' if stop(name) else 'was not there'}")
+    removed = stop(name)
+    if json:
+        from nfvhost.planfile import headed, to_json  # noqa: PLC0415 - the same
+
+        emit(to_json(headed("Sandbox", {"name": name, "removed": removed})))
+    else:
+        say(f"the sandbox {name} {'is gone' if removed else 'was not there'}")
 
 
 @sandbox.command("status", help="Which sandboxes there are.\n\n\b\nExample:\n  nfvhost sandbox status --json")

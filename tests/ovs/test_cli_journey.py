@@ -130,3 +130,13 @@ def test_a_sandbox_that_is_up_says_so_again(journey: Journey) -> None:
     (only,) = journey.json("sandbox", "status", "--name", NAME)["sandboxes"]
     assert (only["name"], only["missing"]) == (NAME, [])
     assert journey.ovsdb in journey.run("sandbox", "status", "--name", NAME)[0]
+
+
+def test_an_apply_tells_a_person_what_it_did(journey: Journey) -> None:
+    at = ("--ovsdb", journey.ovsdb)
+    out, said = journey.run("apply", "plan.yaml", *at, code=10)
+    assert out == ""
+    assert "+ bridge br-phy: netdev\n" in said
+    assert said.endswith("\nnothing was changed; --yes applies it\n")
+    out, _ = journey.run("apply", "plan.yaml", "--yes", *at)
+    assert out == f"{said.count(chr(10)) - 1} applied; all as planned\n"
