@@ -13,7 +13,7 @@ from typing import Final
 from nfvhost.access.clock import now_s, wait_for
 from nfvhost.access.namespace import packet_socket
 from nfvhost.access.unixctl import ask
-from nfvhost.errors import UsageError
+from nfvhost.errors import PreconditionError, UsageError
 from nfvhost.sandbox.instance import Sandbox
 
 # linux/if_ether.h
@@ -107,12 +107,18 @@ def probe(sandbox: Sandbox, *, count: int = 100, size: int = 98, timeout_s: floa
     """What became of `count` echo requests in frames of `size` bytes, sent from wire0 to the kernel behind wire1.
 
     The path is given `timeout_s` to open (a port may just have been added), and as long without a frame ends the probe.
-    UsageError for a count or a size that an echo request cannot have.
+    UsageError for a count or a size that an echo request cannot have; PreconditionError where no plan is applied.
     """
     if not 1 <= count <= _MAX_COUNT:
         raise UsageError(f"{count} packets cannot be told apart by their numbers", hint=f"1 to {_MAX_COUNT}")
     if not _HEADERS <= size <= _ETH_MAX:
         raise UsageError(f"a frame of {size} bytes cannot be an echo request", hint=f"{_HEADERS} to {_ETH_MAX}")
+    if not _ask(sandbox, "dpif/show"):
+        raise PreconditionError(
+            "its switch has no bridge yet",
+            where=f"sandbox {sandbox.name}",
+            hint=f"apply a plan to it first: nfvhost apply PLAN --ovsdb {sandbox.ovsdb}",
+        )
     with (
         packet_socket(sandbox.peer_netns[0], sandbox.wires[0].netdev) as near,
         packet_socket(sandbox.peer_netns[1], sandbox.wires[1].netdev) as far,

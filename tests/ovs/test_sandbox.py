@@ -402,3 +402,9 @@ def test_a_namespace_or_a_netdev_that_is_not_there_is_named(new_switch: NewSwitc
         call_inside("nowhere", lambda: None)
     with pytest.raises(PreconditionError, match="no frames can be had from eth9: No such device"):
         packet_socket(new_switch("n").sandbox.netns, "eth9")
+
+
+def test_a_probe_of_a_switch_without_a_plan_says_that_none_is_applied() -> None:
+    with pytest.raises(PreconditionError, match="no bridge yet") as raised:
+        sandbox.probe(up())
+    assert "nfvhost apply PLAN --ovsdb unix:" in str(raised.value)
