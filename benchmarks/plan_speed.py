@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import trees
+import machines
 
 ROUNDS = 9
 NFVHOST = str(Path(sys.executable).with_name("nfvhost"))
@@ -55,7 +55,7 @@ def growth() -> None:
     with tempfile.TemporaryDirectory() as work:
         for cpus, functions in ((2, 10), (32, 10), (128, 10), (512, 10), (2, 100), (2, 1000), (2, 4000)):
             tree = Path(work, f"{cpus}-{functions}")
-            trees.machine(tree, cpus=cpus, functions=functions)
+            machines.machine(tree, cpus=cpus, functions=functions)
             runs = [plan(tree) for _ in range(ROUNDS)]
             print(
                 f"{cpus:4} CPUs {functions:5} PCI functions: {statistics.median(run[0] for run in runs):.3f} s, "
