@@ -47,7 +47,8 @@ def available_mib(node: int | None, *, root: Root = _ROOT) -> int:
     for line in (root.read_text("/proc/meminfo") or "").splitlines():
         name, _, amount = line.partition(":")
         kib[name] = int(amount.split()[0])
-    available = kib["MemAvailable"]
+    # Linux 3.14 and later.
+    available = kib.get("MemAvailable", kib.get("MemFree", 0))
     if node is not None:
         fields = {}
         # "Node 0 MemFree:        24409112 kB"

@@ -1,0 +1,219 @@
+"""Kernel modules: loaded now, and at each boot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from nfvhost import drivers
+from nfvhost.access.clock import wait_for
+from nfvhost.access.command import CommandError
+from nfvhost.access.machine import Machine
+from nfvhost.access.root import Root
+from nfvhost.errors import Problem
+from nfvhost.model.change import Activation, Change, Disruption
+from nfvhost.model.host import Host
+from nfvhost.model.plan import Plan
+from nfvhost.model.profile import Role
+from nfvhost.model.report import Drift
+from nfvhost.resources.own_files import FileImage, Replacement, foreign_files, put_back, read_image, write_out
+
+RESOURCE: Final = "modules"
+# modules-load.d(5)
+LOAD_FILE: Final = "/etc/modules-load.d/nfvhost.conf"
+_HEAD: Final = "# Written by nfvhost, as a whole.\n"
+_TIMEOUT_S: Final = 60.0
+_VFIO: Final = "vfio-pci"
+_VDPA: Final = "vhost_vdpa"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """The file, and of the modules that matter here those that are in the kernel or could be."""
+
+    load_file: FileImage
+    loaded: tuple[str, ...]  # /proc/modules; names with _ for -, sorted, as all here
+    built_in: tuple[str, ...]  # /lib/modules/<release>/modules.builtin
+    loadable: tuple[str, ...] | None  # /lib/modules/<release>/modules.dep; None where it is not there
+    release: str | None  # /proc/sys/kernel/osrelease
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modules:
+    """The resource of kernel modules; one that is built in needs neither the file nor a load.
+
+    Source: /etc/modules-load.d, /proc/modules, /lib/modules/<release>.
+    """
+
+    settle_s: float = 2.0
+
+    @property
+    def name(self) -> str:
+        return RESOURCE
+
+    @property
+    def state_type(self) -> type[State]:
+        return State
+
+    def read(self, machine: Machine, plan: Plan) -> State:
+        load_file = read_image(machine.root, LOAD_FILE)
+        matter = {*_wanted(plan), *_listed(load_file.content)}
+        return _read(machine.root, load_file, frozenset(map(_normal, matter)))
+
+    def diff(self, state: State, plan: Plan) -> tuple[Change, ...]:
+        reasons = {module: reason for module, reason in _wanted(plan).items() if _normal(module) not in state.built_in}
+        before, after = _listed(state.load_file.content), tuple(sorted(reasons))
+        changes = []
+        if before != after:
+            reason = "; ".join(dict.fromkeys(reasons.values())) or "the plan needs none of them any more"
+            changes.append(_change(LOAD_FILE, " ".join(before) or None, " ".join(after) or None, reason))
+        changes += [
+            _change(module, None, "loaded", reason)
+            for module, reason in sorted(reasons.items())
+            if _normal(module) not in state.loaded
+        ]
+        return tuple(changes)
+
+    def check(self, state: State, plan: Plan, host: Host) -> tuple[Problem, ...]:
+        missing = [change.key for change in self.diff(state, plan) if change.key != LOAD_FILE]
+        if not missing:
+            return ()
+        if host.container is not None:
+            what = f"this is a {host.container} container, which cannot load kernel modules: {', '.join(missing)}"
+            return (Problem(what=what, where=RESOURCE, hint="load them on the machine around it"),)
+        if state.loadable is None:
+            what = f"/lib/modules/{state.release} is not there, so {', '.join(missing)} cannot be loaded"
+            return (Problem(what=what, where=RESOURCE, hint="reboot into the kernel that is installed"),)
+        return tuple(
+            Problem(
+                what=f"the kernel {state.release} has no module {module}",
+                where=f"{RESOURCE}: {module}",
+                hint="install its further modules (linux-modules-extra, kernel-modules-extra)",
+            )
+            for module in missing
+            if _normal(module) not in state.loadable
+        )
+
+    def findings(self, state: State, plan: Plan) -> tuple[Problem, ...]:
+        del state, plan
+        return ()
+
+    def apply(self, machine: Machine, state: State, changes: tuple[Change, ...]) -> None:
+        write_out(machine.root, _replacements(state, changes))
+        for module in _to_load(changes):
+            machine.check(("modprobe", module), timeout_s=_TIMEOUT_S)
+
+    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
+        changes: tuple[Change, ...] = ()
+
+        def as_planned() -> bool:
+            nonlocal changes
+            changes = self.diff(self.read(machine, plan), plan)
+            return not changes
+
+        wait_for(as_planned, timeout_s=self.settle_s)
+        return tuple(
+            Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before) for change in changes
+        )
+
+    def image(self, state: State, changes: tuple[Change, ...]) -> State:
+        del changes
+        return state
+
+    def foreign(self, machine: Machine, before: State, changes: tuple[Change, ...]) -> tuple[Problem, ...]:
+        return foreign_files(machine.root, RESOURCE, _replacements(before, changes))
+
+    def rollback(
+        self, machine: Machine, before: State, changes: tuple[Change, ...], *, force: bool = False
+    ) -> tuple[Problem, ...]:
+        left: list[Problem] = []
+        for module in reversed(_to_load(changes)):
+            if _normal(module) not in _loaded(machine.root):
+                continue
+            try:
+                machine.check(("modprobe", "-r", module), timeout_s=_TIMEOUT_S)
+            except CommandError as error:
+                what = f"stays loaded: {error.problems[0].what}"
+                left.append(Problem(what=what, where=f"{RESOURCE}: {module}", hint="something uses it by now"))
+        return (*left, *put_back(machine.root, RESOURCE, _replacements(before, changes), force=force))
+
+
+def _wanted(plan: Plan) -> dict[str, str]:
+    """The modules that the plan needs, and why."""
+    wanted: dict[str, str] = {}
+    for nic in plan.nics:
+        if _VFIO in {nic.driver, nic.vf_driver}:
+            wanted.setdefault(_VFIO, f"{nic.pci} or its VFs are bound to it")
+        if nic.role is Role.VDPA:
+            wanted.setdefault(_VDPA, f"the vDPA devices of {nic.pci} are bound to it")
+            for one in drivers.DRIVERS:
+                if one.vdpa is not None and nic.current_driver in one.kernel:
+                    wanted.setdefault(one.vdpa, f"it makes the vDPA devices of {nic.pci}")
+    return wanted
+
+
+def _read(root: Root, load_file: FileImage, matter: frozenset[str]) -> State:
+    release = root.read_line("/proc/sys/kernel/osrelease")
+    folder = f"/lib/modules/{release}"
+    built_in, loadable = _in_list(root, f"{folder}/modules.builtin"), _in_list(root, f"{folder}/modules.dep")
+    return State(
+        load_file=load_file,
+        loaded=tuple(sorted(_loaded(root) & matter)),
+        built_in=tuple(sorted((built_in or frozenset()) & matter)),
+        loadable=None if loadable is None else tuple(sorted(loadable & matter)),
+        release=release,
+    )
+
+
+def _loaded(root: Root) -> frozenset[str]:
+    """Source: /proc/modules; `Live` in the fifth field, `Loading` and `Unloading` are not there yet or any more."""
+    lines = (line.split() for line in (root.read_text("/proc/modules") or "").splitlines())
+    return frozenset(fields[0] for fields in lines if "Live" in fields[4:5])
+
+
+def _in_list(root: Root, path: str) -> frozenset[str] | None:
+    """The names in a file that has `kernel/drivers/vfio/pci/vfio-pci.ko[.xz][: …]` in each line."""
+    text = root.read_text(path)
+    if text is None:
+        return None
+    files = (line.partition(":")[0].rpartition("/")[2] for line in text.splitlines())
+    return frozenset(_normal(name.partition(".ko")[0]) for name in files)
+
+
+def _listed(content: bytes | None) -> tuple[str, ...]:
+    lines = (content or b"").decode(errors="replace").splitlines()
+    return tuple(line.strip() for line in lines if line.strip() and not line.startswith(("#", ";")))
+
+
+def _normal(module: str) -> str:
+    """The name as the kernel writes it; files and people use either form."""
+    return module.replace("-", "_")
+
+
+def _change(key: str, before: str | None, after: str | None, reason: str) -> Change:
+    return Change(
+        resource=RESOURCE,
+        key=key,
+        before=before,
+        after=after,
+        activation=Activation.NOW,
+        disruption=Disruption.NONE,
+        reason=reason,
+    )
+
+
+def _to_load(changes: tuple[Change, ...]) -> tuple[str, ...]:
+    return tuple(change.key for change in changes if change.key != LOAD_FILE)
+
+
+def _replacements(state: State, changes: tuple[Change, ...]) -> tuple[Replacement, ...]:
+    for change in changes:
+        if change.key == LOAD_FILE:
+            content = None
+            if change.after is not None:
+                content = (_HEAD + "".join(f"{module}\n" for module in change.after.split())).encode()
+            return (Replacement(before=state.load_file, content=content, keys=(LOAD_FILE,)),)
+    return ()
+
+
+__all__ = ["Modules"]

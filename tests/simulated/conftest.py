@@ -1,0 +1,30 @@
+"""Machines that a contract is tried on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cases import CASES, Case
+from scratch import ScratchMachine
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case.name)
+def case(request: pytest.FixtureRequest) -> Case:
+    """Each case in turn."""
+    one: Case = request.param
+    return one
+
+
+@pytest.fixture
+def fresh(case: Case, tmp_path: Path) -> Callable[[], ScratchMachine]:
+    """Makes the machine of the case, anew each time."""
+    made = 0
+
+    def make() -> ScratchMachine:
+        nonlocal made
+        made += 1
+        return case.machine(tmp_path / str(made))
+
+    return make
