@@ -6,7 +6,7 @@ from nfvhost.errors import DocumentError, PreconditionError
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
 from nfvhost.model.profile import Profile
-from nfvhost.planner import cores, guards, guests, hugepages, kernel_args, nics, nova, ovs, tunnels
+from nfvhost.planner import booted, cores, guards, guests, hugepages, kernel_args, nics, nova, ovs, tunnels
 from nfvhost.planner.fingerprint import planned_host, stale_facts
 from nfvhost.planner.notebook import Notebook
 
@@ -29,6 +29,7 @@ def make_plan(host: Host, profile: Profile) -> Plan:
     switch = ovs.plan_ovs(host, profile, nic_plans, ports, pools, memory, notes)
     tunnel_plans, switch = tunnels.plan_tunnels(host, profile, switch, notes)
     kernel = kernel_args.plan_kernel_args(host, profile, pools, memory, nic_plans, notes)
+    booted.warn_of_present(host, pools, memory, nic_plans, kernel, notes)
     compute = nova.plan_nova(host, profile, pools, memory, nic_plans, notes)
     agent = nova.plan_neutron(profile, switch, notes)
     _refuse(notes)
