@@ -14,9 +14,9 @@ Ranges = dict[tuple[type, str], tuple[int, int]]
 _MTU: Final = (68, 65535)
 # IEEE 802.1Q: 0 and 4095 are reserved.
 _VLAN: Final = (1, 4094)
-# OVS lib/netdev-dpdk.c, NIC_PORT_MAX_RXQ / dpdk rings: a power of two up to 4096; OVS rounds nothing.
+# OVS lib/netdev-dpdk.c, NIC_PORT_MAX_Q_SIZE.
 _DESCRIPTORS: Final = (1, 4096)
-# RTE_MAX_QUEUES_PER_PORT of DPDK is 1024.
+# DPDK config/rte_config.h, RTE_MAX_QUEUES_PER_PORT.
 _QUEUES: Final = (1, 1024)
 
 V1: Final[Ranges] = {

@@ -12,11 +12,13 @@ from nfvhost.errors import DocumentError, Problem
 if TYPE_CHECKING:
     from collections.abc import Mapping as Dict
 
-# Above what people write and nfvhost prints; a plan of 512 CPUs and 300 NICs has a tenth of it.
+# Far above what people write and nfvhost prints, and soon enough read.
 MAX_BYTES: Final = 4 * 1024 * 1024
 _TAG: Final = "tag:yaml.org,2002:"
 _TAGS: Final = frozenset({"map", "seq", "str", "int", "float", "bool", "null", "timestamp"})
 _SHOWN: Final = 60
+# Far above the depth of any document; below what Python's stack allows to whoever walks the tree later.
+_DEPTH: Final = 50
 _BASES: Final = {"0x": 16, "0o": 8, "0b": 2}
 
 
@@ -69,7 +71,7 @@ def parse(text: str, where: str) -> tuple[Node | None, list[Problem]]:
 
     Raises DocumentError where the text is not YAML at all.
     """
-    from ruamel.yaml import YAML  # noqa: PLC0415 - a third of the cost of starting; many commands read no document
+    from ruamel.yaml import YAML  # noqa: PLC0415 - costs 20 ms, and many commands read no document
     from ruamel.yaml.error import MarkedYAMLError, YAMLError  # noqa: PLC0415 - the same
 
     try:
@@ -100,6 +102,7 @@ class _Reader:
     def __init__(self, where: str) -> None:
         self._where = where
         self._seen: set[int] = set()
+        self._depth = 0
         self.problems: list[Problem] = []
 
     def node(self, node: Any, path: str, *, line: int | None = None) -> Node:
@@ -114,11 +117,16 @@ class _Reader:
             self._refuse(place, path, f"carries the tag {tag}", "leave the tag out")
         if isinstance(node.value, str):
             return _scalar(place, tag, node)
-        if node.id == "sequence":
-            return Sequence(
-                place=place, items=tuple(self.node(item, f"{path}[{at}]") for at, item in enumerate(node.value))
-            )
-        return self._mapping(node, place, path)
+        self._depth += 1
+        if self._depth > _DEPTH:
+            raise RecursionError
+        below = self._sequence(node, place, path) if node.id == "sequence" else self._mapping(node, place, path)
+        self._depth -= 1
+        return below
+
+    def _sequence(self, node: Any, place: str, path: str) -> Sequence:
+        items = tuple(self.node(item, f"{path}[{at}]") for at, item in enumerate(node.value))
+        return Sequence(place=place, items=items)
 
     def _mapping(self, node: Any, place: str, path: str) -> Mapping:
         entries: dict[str, Node] = {}

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 API_VERSION: Final = "nfvhost/v1"
 # Everything that says `kind:`; the first two are read, the others are only written.
-KINDS: Final = ("Profile", "Plan", "Host", "Diff", "Report", "Verification", "Explanation", "Sandboxes", "Probe")
+KINDS: Final = (
+    *("Profile", "Plan", "Host", "Capture", "Explanation", "Diff", "Report", "Verification"),
+    *("Sandbox", "Sandboxes", "Probe"),
+)
 
 
 def read_profile(body: Mapping, problems: list[Problem]) -> Profile | None:

@@ -207,6 +207,11 @@ def test_a_key_that_is_there_twice_is_told_with_both_lines() -> None:
         ),
         (HEAD + "---\nname: y\n", "mine.yaml:4: holds more than one document\n  hint: keep one, without `---`"),
         ("[" * 3000, "mine.yaml: is nested too deeply"),
+        (HEAD + "ovs: " + "[" * 60 + "]" * 60, "mine.yaml: is nested too deeply"),
+        (
+            f"apiVersion: nfvhost/v{'9' * 5000}\nkind: Profile\n",
+            f"mine.yaml:1: apiVersion: is 'nfvhost/v{'9' * 51}...', no format of nfvhost\n  hint: write nfvhost/v1",
+        ),
     ],
 )
 def test_what_is_no_profile_at_all_gets_one_message(text: str, said: str) -> None:
