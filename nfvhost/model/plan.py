@@ -159,7 +159,7 @@ class NovaPlan:
 
     cpu_dedicated_set: CpuSet
     cpu_shared_set: CpuSet
-    reserved_host_memory_mib: int
+    reserved_host_memory_mib: int | None  # None where the machine's memory is not known: Nova's own default
     reserved_huge_pages: tuple[ReservedHugepages, ...]
     pci_device_specs: tuple[PciDeviceSpec, ...]
 

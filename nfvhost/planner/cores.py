@@ -55,7 +55,9 @@ def split(host: Host, profile: Profile, ports: tuple[DpdkPort, ...], notes: Note
     notes.decide(
         "cpus.isolated",
         str(isolated) or "none",
-        "scheduler, timers and interrupts stay off PMD threads and pinned guests; host CPUs are never isolated",
+        "scheduler, timers and interrupts stay off PMD threads and pinned guests; host CPUs are never isolated"
+        if isolated
+        else "no CPU is there for PMD threads or guests alone, and host CPUs are never isolated",
     )
     return CpuPools(host=host_cpus, shared=shared, pmd=pmd_cpus, dedicated=dedicated, idle=idle, isolated=isolated)
 
@@ -173,7 +175,7 @@ def _dedicated_cores(table: Table, host_cores: tuple[Core, ...], wish: Wish) -> 
     machine = table.layout
     if left := table.free():
         whole = sorted({core.group for core in left} - table.opened)
-        reason = [f"the {counted(len(left), 'core')} that are left: {_per_node(left)}"]
+        reason = [f"the {counted(len(left), 'core')} that {'is' if len(left) == 1 else 'are'} left: {_per_node(left)}"]
         if whole and len({core.group for core in machine.cores}) > len(machine.nodes):
             reason.append(f"among them whole cache groups: {group_names(machine, whole)}")
         if len({core.efficiency for core in left}) > 1:
@@ -219,8 +221,8 @@ def _explain_host(profile: Profile, table: Table, chosen: tuple[Core, ...], wish
         reason.append(f"{counted(wish.host, 'core')} asked by host.cores")
     elif len(chosen) < by_rule:
         reason.append(
-            f"one core per {CORES_PER_HOST_CORE} would be {by_rule} of {total}; {len(chosen)} of the {on_home} on node "
-            f"{home.node} leave room there for PMD threads and guests"
+            f"one core per {CORES_PER_HOST_CORE} would be {by_rule} of {total}; no more than {len(chosen)} of the "
+            f"{on_home} on node {home.node}, so that PMD threads and guests find room there"
         )
     else:
         reason.append(f"one core per {CORES_PER_HOST_CORE}: {by_rule} of {total}")

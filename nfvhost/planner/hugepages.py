@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.host import Host
 from nfvhost.model.plan import CpuPools, MemoryPlan, NodeMemory, Pages
 from nfvhost.model.profile import Profile
@@ -11,7 +12,7 @@ from nfvhost.model.units import PageSize
 from nfvhost.planner.budgets import NO_CPUS, Budget, budgets
 from nfvhost.planner.layout import layout, nearest
 from nfvhost.planner.notebook import Notebook
-from nfvhost.planner.packet_buffers import guest_ports, node_buffers
+from nfvhost.planner.packet_buffers import MAX_NODES, guest_ports, node_buffers
 from nfvhost.planner.page_size import GIB, page_size, spreads_evenly
 from nfvhost.planner.pmd_cores import polling_node
 from nfvhost.planner.ports import DpdkPort
@@ -35,7 +36,7 @@ def divide(host: Host, profile: Profile, ports: tuple[DpdkPort, ...], pools: Cpu
     page_mib = size or 0
     nodes = []
     for budget in of_nodes:
-        share = shares.get(budget.node, _Share(pages=0, why=""))
+        share = shares.get(budget.node, _Share(pages=0, asked_mib=0, why=""))
         ovs_pages, guest_pages = share.pages, guests.get(budget.node, 0)
         count = ovs_pages + guest_pages
         pages = (Pages(size_mib=page_mib, count=count, at_boot=page_mib >= GIB),) if count else ()
@@ -58,6 +59,7 @@ class _Share:
     """OVS's pages on one node."""
 
     pages: int
+    asked_mib: int
     why: str
 
 
@@ -83,12 +85,13 @@ def _ovs_pages(
     for budget in budgets:
         if budget.guests and plugged:
             on_node.setdefault(budget.node, []).extend(plugged)
+    _drop_far_nodes(host, on_node, notes)
     shares: dict[int, _Share] = {}
     for node, here in sorted(on_node.items()):
         buffers = node_buffers(profile, here, tx_queues=len(pools.pmd) + 1)
         count = -(-buffers.mib // size)
         pages = min(count, rooms[node] if node in with_ports else rooms[node] // 2)
-        shares[node] = _Share(pages=pages, why=buffers.why)
+        shares[node] = _Share(pages=pages, asked_mib=buffers.mib, why=buffers.why)
         if pages < count:
             notes.warn(
                 f"OVS asks for {buffers.mib} MiB on node {node}, and {pages * size} MiB can be given above the host's "
@@ -97,6 +100,20 @@ def _ovs_pages(
     if ports and not any(share.pages for share in shares.values()):
         notes.warn("no hugepage can be given to OVS: DPDK will not start without memory of its own")
     return shares
+
+
+def _drop_far_nodes(host: Host, on_node: dict[int, list[DpdkPort]], notes: Notebook) -> None:
+    """Leave out nodes that DPDK cannot take memory on: pages for OVS would lie idle there."""
+    limit = MAX_NODES.get(host.model.architecture, max(MAX_NODES.values()))
+    beyond = sorted(node for node in on_node if node >= limit)
+    for node in beyond:
+        del on_node[node]
+    if beyond:
+        notes.warn(
+            f"DPDK's build for {host.model.architecture} knows {limit} NUMA nodes, so OVS cannot take memory on "
+            f"{'node' if len(beyond) == 1 else 'nodes'} {CpuSet(beyond)}, and vhost-user ports of guests there fail; a "
+            "build with -Dmax_numa_nodes=<n> can"
+        )
 
 
 def _fixed_ports(
@@ -183,7 +200,10 @@ def _explain_node(budget: Budget, memory: NodeMemory, share: _Share, notes: Note
         pages = f"{memory.pages[0].count} pages of {PageSize(memory.pages[0].size_mib * 1024)} reserved {when}"
     reason = [f"of {memory.total_mib} MiB the host keeps {memory.host_mib} MiB ({budget.why})"]
     if memory.ovs_mib:
-        reason.append(f"OVS gets {memory.ovs_mib} MiB in whole pages: {share.why}")
+        gets = (
+            "in whole pages" if memory.ovs_mib >= share.asked_mib else f"of the {share.asked_mib} MiB that it asks for"
+        )
+        reason.append(f"OVS gets {memory.ovs_mib} MiB {gets}: {share.why}")
     if memory.guest_mib:
         reason.append(f"guests get {memory.guest_mib} MiB")
     elif not budget.guests:

@@ -9,7 +9,7 @@ from nfvhost.model.ovs_keys import release
 from nfvhost.model.plan import CpuPools, MemoryPlan, NicPlan
 from nfvhost.model.profile import Isolation, Profile, Role
 from nfvhost.model.units import PageSize
-from nfvhost.planner.notebook import Notebook
+from nfvhost.planner.notebook import Notebook, named_cpus
 
 # Documentation/admin-guide/kernel-parameters.rst: hugepages=<node>:<count>,… since 5.16 (mm/hugetlb.c).
 _PER_NODE_PAGES: Final = (5, 16)
@@ -60,6 +60,8 @@ def _iommu_args(host: Host) -> tuple[tuple[str, ...], str]:
     architecture, vendor = host.model.architecture, host.model.vendor
     if architecture in {"aarch64", "arm64"}:
         return ("iommu.passthrough=1",), "the SMMU is on by default; the host's own DMA goes past it"
+    if architecture == "unknown":
+        return (), "the architecture is not known"
     if architecture not in {"x86_64", "i686", "i386"}:
         return (), f"the IOMMU of {architecture} needs no argument"
     if vendor in _AMD_VI:
@@ -119,11 +121,14 @@ def _isolation(host: Host, profile: Profile, pools: CpuPools, notes: Notebook) -
     flags = "managed_irq,domain,"
     if kernel is not None and kernel < _MANAGED_IRQ:
         flags = "domain," if kernel >= _ISOLCPUS_FLAGS else ""
+    kernel_text = host.kernel_version
     keepers = pools.host | pools.shared
     notes.decide(
         "kernelArgs.isolcpus",
         f"{flags}{cpus}",
-        "no task and no managed interrupt lands there unless it is pinned there",
+        "no task and no managed interrupt lands there unless it is pinned there"
+        if "managed_irq" in flags
+        else f"no task lands there unless it is pinned there; managed_irq comes with Linux 5.6, this is {kernel_text}",
     )
     notes.decide("kernelArgs.nohz_full", cpus, "no tick while one task runs there: PMD threads and guests are that one")
     notes.decide("kernelArgs.rcu_nocbs", cpus, "RCU's callbacks run on the host's CPUs")
@@ -141,4 +146,4 @@ def _no_isolation(profile: Profile, pools: CpuPools) -> str:
         return "CPUs are isolated at run time by a cpuset partition, without a reboot"
     if profile.isolation is Isolation.NONE:
         return "the profile asks for no isolation"
-    return f"there is no CPU to isolate: {pools.host} serve everyone"
+    return f"there is no CPU to isolate: the host and the guests share {named_cpus(pools.host)}"

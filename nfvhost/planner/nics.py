@@ -21,7 +21,7 @@ from nfvhost.planner.abilities import (
     not_ethernet,
     obstacle,
 )
-from nfvhost.planner.notebook import Notebook
+from nfvhost.planner.notebook import Notebook, counted
 
 # From this line rate on, a port is worth polling (nics without a wish).
 _FAST_MBPS: Final = 10_000
@@ -66,7 +66,7 @@ def _serve(
     if wish.pci is not None or wish.netdev is not None:
         _serve_named(scene, index, plans, notes)
         return
-    taken = 0
+    taken, why = 0, ""
     matching = [
         card
         for card in sorted(scene.cards, key=lambda card: card.rank)
@@ -79,14 +79,15 @@ def _serve(
         refusal = _spared(wish, card, role) or obstacle(scene, card, role, wanted_vfs=None)
         if refusal is not None:
             obstacles.setdefault(card.nic.pci, refusal)
+            why = why or f" ({card.nic.pci}: {refusal})"
             continue
         plans[card.nic.pci] = _wished(scene, index, card, role, notes)
         taken += 1
     if taken < (1 if wish.count is None else wish.count):
         what = wish.role.value if wish.role is not None else "used"
-        found = f"{taken} of {wish.count}" if wish.count is not None and taken else "none"
-        why = next((f" ({card.nic.pci}: {text})" for card in matching if (text := obstacles.get(card.nic.pci))), "")
-        notes.warn(f"nics[{index}] of the profile asks for NICs to be {what}, and {found} can be{why}")
+        asked = "NICs" if wish.count is None else counted(wish.count, "NIC")
+        found = f"{taken} of them" if taken else "none here"
+        notes.warn(f"nics[{index}] of the profile asks for {asked} to be {what}, and {found} can be{why}")
 
 
 def _serve_named(scene: Scene, index: int, plans: dict[PciAddress, NicPlan], notes: Notebook) -> None:
@@ -289,8 +290,8 @@ def _choose_afxdp(scene: Scene, plans: dict[PciAddress, NicPlan], notes: Noteboo
         )
     else:
         notes.warn(
-            "this machine shows no NIC that DPDK could use: guests reach each other through vhost-user ports; for the "
-            "outside put in a NIC with a DPDK driver, or name a virtual port in ovs.virtualPorts"
+            "this machine shows no NIC that DPDK could use: guests reach each other at most; for the outside put in a "
+            "NIC with a DPDK driver, or name a virtual port in ovs.virtualPorts"
         )
 
 

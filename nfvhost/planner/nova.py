@@ -37,12 +37,7 @@ def plan_nova(
         notes.decide("nova", "none", "the profile leaves Nova out")
         return None
     dedicated, shared = _cpu_sets(pools, notes)
-    reserved = sum(node.total_mib - node.guest_mib for node in memory.nodes)
-    notes.decide(
-        "nova.reservedHostMemoryMiB",
-        str(reserved),
-        "all memory that is not the guests': the host's and OVS's share of each node",
-    )
+    reserved = _reserved_mib(memory, notes)
     return NovaPlan(
         cpu_dedicated_set=dedicated,
         cpu_shared_set=shared,
@@ -50,6 +45,21 @@ def plan_nova(
         reserved_huge_pages=tuple(pages for node in memory.nodes if (pages := _reserved_pages(node)) is not None),
         pci_device_specs=_device_specs(profile, nics, notes),
     )
+
+
+def _reserved_mib(memory: MemoryPlan, notes: Notebook) -> int | None:
+    """reserved_host_memory_mb; None, which leaves Nova's own default, where the memory is not known."""
+    if not any(node.total_mib for node in memory.nodes):
+        kept = "the memory of this machine is not known: Nova keeps its own default of 512 MiB"
+        notes.decide("nova.reservedHostMemoryMiB", "none", kept)
+        return None
+    reserved = sum(node.total_mib - node.guest_mib for node in memory.nodes)
+    notes.decide(
+        "nova.reservedHostMemoryMiB",
+        str(reserved),
+        "all memory that is not the guests': the host's and OVS's share of each node",
+    )
+    return reserved
 
 
 def _cpu_sets(pools: CpuPools, notes: Notebook) -> tuple[CpuSet, CpuSet]:

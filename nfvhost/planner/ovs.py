@@ -10,16 +10,16 @@ from nfvhost.model.ovs_keys import key_known, release
 from nfvhost.model.plan import CpuPools, MemoryPlan, NicPlan, OvsBridge, OvsPlan, OvsPort
 from nfvhost.model.profile import Profile
 from nfvhost.planner.dpdk_ports import INTEGRATION_BRIDGE, SOCKET_DIR, dpdk_ports, queues
-from nfvhost.planner.notebook import Notebook
+from nfvhost.planner.notebook import Notebook, named_cpus
+from nfvhost.planner.packet_buffers import MAX_NODES
 from nfvhost.planner.ports import DpdkPort
 from nfvhost.planner.releases import Releases, planned_releases
 
 __all__ = ["dpdk_ports", "plan_ovs", "queues"]
 
-# RTE_MAX_NUMA_NODES and RTE_MAX_LCORE of DPDK's default builds: config/{x86,arm,ppc,loongarch,riscv}/meson.build.
-_NODES: Final = {"x86_64": 32, "aarch64": 4, "ppc64le": 16, "ppc64": 16, "loongarch64": 16, "riscv64": 2}
+# RTE_MAX_LCORE of DPDK's default builds: config/{x86,arm,ppc,loongarch,riscv}/meson.build.
 _LCORES: Final = 128
-_ARCHITECTURES: Final = frozenset({*_NODES, "i686", "armv7l", "armv8l"})
+_ARCHITECTURES: Final = frozenset({*MAX_NODES, "i686", "armv7l", "armv8l"})
 # The first OVS that gives the mask to DPDK as --lcores, which numbers lcores anew; -c before it cannot name a CPU
 # beyond RTE_MAX_LCORE, and ovs-vswitchd then exits (lib/dpdk.c, construct_dpdk_options).
 _LCORES_SINCE: Final = (3, 7)
@@ -54,7 +54,9 @@ def plan_ovs(
     releases = planned_releases(host, profile)
     notes.decide("ovs.version", releases.ovs_text, f"{releases.reason}; built with DPDK {releases.dpdk_text}")
     _warn_of_installed(host, releases, notes)
-    if host.model.architecture not in _ARCHITECTURES:
+    if host.model.architecture == "unknown":
+        notes.warn("the architecture of this machine is not known: whether DPDK is built for it has to be seen")
+    elif host.model.architecture not in _ARCHITECTURES:
         notes.warn(f"DPDK is not built for {host.model.architecture}: OVS-DPDK will not run on this machine")
     bridges = _bridges(profile, nics, ports, notes)
     directory = profile.ovs.socket_dir or SOCKET_DIR
@@ -104,11 +106,11 @@ def _keys(
     keys = {"dpdk-init": "true", **_extra(ports, profile, releases, notes)}
     if pools.pmd:
         keys["pmd-cpu-mask"] = pools.pmd.mask
-        notes.decide("ovs.pmd-cpu-mask", pools.pmd.mask, f"the PMD threads run on CPUs {pools.pmd}")
+        notes.decide("ovs.pmd-cpu-mask", pools.pmd.mask, f"the PMD threads run on {named_cpus(pools.pmd)}")
     else:
         notes.warn("no CPU is left for PMD threads: OVS will start one on each node, on a CPU of its own choice")
     keys |= _lcore(host, pools, releases, notes)
-    keys |= _socket_mem(host, memory, notes)
+    keys |= _socket_mem(memory, notes)
     keys |= _threads(notes)
     keys |= _assignment(profile, releases, notes)
     keys |= _sleep(profile, releases, notes)
@@ -162,20 +164,12 @@ def _lcore(host: Host, pools: CpuPools, releases: Releases, notes: Notebook) -> 
     return {"dpdk-lcore-mask": chosen.mask}
 
 
-def _socket_mem(host: Host, memory: MemoryPlan, notes: Notebook) -> dict[str, str]:
+def _socket_mem(memory: MemoryPlan, notes: Notebook) -> dict[str, str]:
     """dpdk-socket-mem: a list by node, up to the highest one that OVS has memory on."""
     asked = {node.node: node.ovs_mib for node in memory.nodes if node.ovs_mib}
-    limit = _NODES.get(host.model.architecture, max(_NODES.values()))
-    beyond = sorted(node for node in asked if node >= limit)
-    if beyond:
-        notes.warn(
-            f"DPDK's build for {host.model.architecture} knows {limit} NUMA nodes, so OVS cannot take memory on node "
-            f"{', '.join(map(str, beyond))}; a build with -Dmax_numa_nodes=<n> can"
-        )
-    known = {node: mib for node, mib in asked.items() if node < limit}
-    if not known:
+    if not asked:
         return {}
-    value = ",".join(str(known.get(node, 0)) for node in range(max(known) + 1))
+    value = ",".join(str(asked.get(node, 0)) for node in range(max(asked) + 1))
     notes.decide(
         "ovs.dpdk-socket-mem",
         value,

@@ -13,8 +13,8 @@ from nfvhost.planner.ports import DpdkPort
 MAX_MBUFS: Final = 4096 * 64
 MIN_MBUFS: Final = 4096 * 4
 MBUF_ALIGN: Final = 1024
-# RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN + a VLAN tag each side; OVS counts 22 byte around the MTU.
-FRAME_OVERHEAD: Final = 22
+# ETHER_HDR_MAX_LEN: RTE_ETHER_HDR_LEN (14) + RTE_ETHER_CRC_LEN (4) + two VLAN tags of 4 byte.
+FRAME_OVERHEAD: Final = 26
 # struct rte_mbuf, OVS's metadata, headroom and the mempool's element header (OVS Documentation/topics/dpdk/memory.rst).
 MBUF_OVERHEAD: Final = 960
 # OVS gives rings so many descriptors where nothing is asked (NIC_PORT_DEFAULT_RXQ_SIZE, NIC_PORT_DEFAULT_TXQ_SIZE).
@@ -22,6 +22,9 @@ DEFAULT_DESCRIPTORS: Final = 2048
 ETHER_MTU: Final = 1500
 # DPDK's own on each node that has a pool: rings, memzones, device queues. An engineering margin.
 DPDK_MIB: Final = 64
+
+# RTE_MAX_NUMA_NODES of DPDK's default builds: config/{x86,arm,ppc,loongarch,riscv}/meson.build.
+MAX_NODES: Final = {"x86_64": 32, "aarch64": 4, "ppc64le": 16, "ppc64": 16, "loongarch64": 16, "riscv64": 2}
 
 # OpenStack will plug vhost-user ports that no profile names: so many a node count in the per-port model.
 LATER_VHOST_PORTS: Final = 4
@@ -45,7 +48,7 @@ def rounded_mtu(mtu: int) -> int:
 
 
 def shared_pool_mib(mtu: int) -> int:
-    """MiB of one shared pool: mbufs x (ROUND_UP(MTU + 22, 1024) + 960) byte.
+    """MiB of one shared pool: mbufs x (ROUND_UP(MTU + 26, 1024) + 960) byte.
 
     262144 mbufs, or 16384 where the rounded MTU is below 1500: 752 MiB at 1500, 1008 at 2048, 2544 at 9000, 2800 at
     9216. Source: OVS lib/netdev-dpdk.c, dpdk_calculate_mbufs; Documentation/topics/dpdk/memory.rst.
@@ -103,7 +106,7 @@ def _own_pool_mib(profile: Profile, port: DpdkPort, *, tx_queues: int) -> int:
 
 
 def _data_room(mtu: int) -> int:
-    """Bytes of one buffer without headroom: ROUND_UP(MTU + 22, 1024)."""
+    """Bytes of one buffer without headroom: ROUND_UP(MTU + 26, 1024). Source: dpdk_buf_size."""
     return -(-(mtu + FRAME_OVERHEAD) // MBUF_ALIGN) * MBUF_ALIGN
 
 

@@ -88,8 +88,8 @@ def _small_page(host: Host, wish: PageChoice, offered: frozenset[int], room_mib:
         why = f"a guest node has room for {room_mib} MiB, fewer than {GIB_PAGES_LEAST} pages of 1 GiB"
     elif GIB in offered:
         why = (
-            "kernels before 5.16 spread the pages of 1 GiB that they reserve at boot evenly over the nodes, and these "
-            "nodes have too different a need"
+            "kernels before 5.16 spread the pages of 1 GiB that they reserve at boot evenly over the nodes, and what "
+            "these nodes can give differs"
         )
     elif host.model.architecture == "x86_64":
         why = "the machine offers no pages of 1 GiB (pdpe1gb)"

@@ -167,10 +167,22 @@ def explain_pmd(
     if any(core.efficiency for core in machine.cores) and not any(core.efficiency for core in chosen):
         reason.append("P-cores only")
     if idle:
-        reason.append(f"the sibling threads {idle} stay idle, as pmd.oneThreadPerCore asks")
+        siblings = "sibling thread stays" if len(idle) == 1 else "sibling threads stay"
+        reason.append(f"the {siblings} idle ({idle}), as pmd.oneThreadPerCore asks")
     elif any(len(core.threads) > 1 for core in chosen):
         reason.append("all threads of a core poll, so that none is beside a guest")
+    reason += _polled_from_afar(profile, machine, chosen)
     table.notes.decide("cpus.pmd", cpu_list(chosen), "; ".join(reason))
+
+
+def _polled_from_afar(profile: Profile, machine: Layout, chosen: tuple[Core, ...]) -> list[str]:
+    """That guests may be on nodes without a PMD core."""
+    polled = {core.node for core in chosen}
+    others = [node for node in machine.nodes if node not in polled]
+    if not others or not profile.nova.enabled:
+        return []
+    names = f"node{'s' if len(others) > 1 else ''} {CpuSet(others)}"
+    return [f"vhost-user ports of guests on {names} are polled from here, unless pmd.everyNode is set"]
 
 
 def _traffic(ports: Sequence[DpdkPort]) -> str:

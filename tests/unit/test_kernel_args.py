@@ -123,6 +123,15 @@ def test_isolation_at_boot_names_the_isolated_cpus(kernel: str | None, flags: st
     assert found == (f"isolcpus={flags}1-3,5-7", "nohz_full=1-3,5-7", "rcu_nocbs=1-3,5-7", "irqaffinity=0,4")
 
 
+def test_a_kernel_without_managed_irq_is_not_said_to_keep_managed_interrupts_away() -> None:
+    for kernel, expected in (
+        ("5.4.0", "managed_irq comes with Linux 5.6, this is 5.4.0"),
+        ("6.8.0", "no managed inter"),
+    ):
+        _, notes = args(machine(None, nics=[BOARD], kernel_version=kernel), isolation=Isolation.BOOT)
+        assert [one for one in notes.decisions if one.subject == "kernelArgs.isolcpus" and expected in one.reason]
+
+
 @pytest.mark.parametrize("isolation", [Isolation.NONE, Isolation.PARTITION])
 def test_other_isolation_needs_no_argument(isolation: Isolation) -> None:
     found, notes = args(machine(None, nics=[BOARD]), isolation=isolation)

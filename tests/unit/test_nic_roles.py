@@ -198,6 +198,17 @@ def test_the_first_entry_that_matches_decides_and_a_count_ends_it() -> None:
     assert "count them" in plans["0000:10:00.0"].reason
 
 
+def test_each_wish_that_finds_no_nic_is_told_its_own_obstacle() -> None:
+    card = nic("0000:10:00.0", vendor="10ec", device="8168", driver="r8169", total_vfs=None)
+    _, notes = roles(
+        make_host(nics=[ON_BOARD, card]), NicWish(role=Role.SRIOV, count=1), NicWish(role=Role.DPDK, count=2)
+    )
+    first, second = (text for text in notes.warnings if text.startswith("nics["))
+    assert first.startswith("nics[0] of the profile asks for 1 NIC to be sriov, and none here can be (0000:10:00.0: it")
+    assert "asks for 2 NICs to be dpdk" in second
+    assert "has no driver for Realtek" in second
+
+
 def test_a_nic_named_twice_is_refused() -> None:
     wish = NicWish(pci=PciAddress.parse("0000:10:00.0"), role=Role.DPDK)
     _, notes = roles(make_host(nics=[ON_BOARD, nic("0000:10:00.0")]), wish, wish)

@@ -53,6 +53,17 @@ def test_nova_gets_the_pools_and_keeps_off_what_is_not_the_guests() -> None:
     )
 
 
+def test_nova_keeps_its_own_reserve_where_the_memory_is_not_known() -> None:
+    nodes = (NodeMemory(node=0, total_mib=0, host_mib=0, ovs_mib=0, guest_mib=0, pages=()),)
+    notes = Notebook()
+    nova = plan_nova(
+        make_host(), Profile(name="x"), pools(dedicated="2-3", shared="0-1"), MemoryPlan(nodes=nodes), (), notes
+    )
+    assert nova is not None
+    assert nova.reserved_host_memory_mib is None
+    assert any("512 MiB" in one.reason for one in notes.decisions if one.subject == "nova.reservedHostMemoryMiB")
+
+
 def test_the_sets_of_nova_are_disjoint_although_the_pools_overlap() -> None:
     for dedicated, shared, expected in (
         ("0-1", "0", ("1", "0")),

@@ -96,12 +96,6 @@ def test_socket_memory_is_listed_up_to_the_highest_node() -> None:
     assert "dpdk-socket-mem" not in keys(planned(host, mib=memory(0, 0))[0])
 
 
-def test_a_node_beyond_dpdks_limit_is_left_out_with_a_warning() -> None:
-    plan, notes = planned(mib=MemoryPlan(nodes=memory(1024).nodes + memory(512, first=40).nodes))
-    assert keys(plan)["dpdk-socket-mem"] == "1024"
-    assert any("max_numa_nodes" in text for text in notes.warnings)
-
-
 @pytest.mark.parametrize(
     ("version", "key"), [("2.17", None), ("3.1", "pmd-maxsleep"), ("3.2", "pmd-sleep-max"), ("4.0", "pmd-sleep-max")]
 )

@@ -137,6 +137,22 @@ def test_the_sibling_of_a_pmd_thread_stays_idle_and_isolated_where_it_is_asked()
     assert (str(got.pmd), str(got.idle), str(got.isolated)) == ("1", "5", "1-3,5-7")
 
 
+def test_one_core_is_told_of_in_the_singular() -> None:
+    profile = Profile(name="p", pmd=PmdPool(one_thread_per_core=True, cores=1), nova=NovaWish(enabled=False))
+    _, notes = pools(make_host(cores=3, threads=2), port(), profile=profile)
+    assert reason(notes, "cpus.dedicated") == "the 1 core that is left: 1 on node 0"
+    assert "the sibling thread stays idle (4), as" in reason(notes, "cpus.pmd")
+
+
+def test_guests_on_nodes_without_a_pmd_core_are_told_who_polls_for_them() -> None:
+    profile = Profile(name="p", nova=NovaWish(enabled=True))
+    _, notes = pools(make_host(packages=3), port(node=1), profile=profile)
+    assert "guests on nodes 0,2 are polled from here, unless pmd.everyNode is set" in reason(notes, "cpus.pmd")
+    every = dataclasses.replace(profile, pmd=PmdPool(every_node=True))
+    _, notes = pools(make_host(packages=3), port(node=1), profile=every)
+    assert "polled from here" not in reason(notes, "cpus.pmd")
+
+
 def test_e_cores_serve_the_host_and_never_poll() -> None:
     machine = make_host(groups=1, cores=12, efficiency="4-11")
     profile = dataclasses.replace(QUIET, host=HostPool(cores=3))

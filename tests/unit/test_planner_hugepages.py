@@ -52,8 +52,14 @@ def test_a_shared_pool_is_as_large_as_ovs_makes_it(mtu: int, mib: int) -> None:
 
 def test_a_small_mtu_gets_a_small_pool_and_one_just_below_1500_does_not() -> None:
     # 16384 mbufs of 1984 byte; MTU 1400 rounds up to the buffers of 1500 and gets as many.
-    assert shared_pool_mib(1000) == 31
+    assert shared_pool_mib(998) == 31
     assert shared_pool_mib(1400) == shared_pool_mib(1500)
+
+
+def test_two_vlan_tags_count_in_the_size_of_a_buffer() -> None:
+    # ETHER_HDR_MAX_LEN of OVS is 26: a frame of MTU 2023 is 2049 byte, one more than the buffer of MTU 1500 holds.
+    assert shared_pool_mib(2022) == shared_pool_mib(1500)
+    assert shared_pool_mib(2023) == 1008
 
 
 @given(st.integers(68, 9702))
@@ -135,6 +141,20 @@ def test_a_node_without_a_port_shares_a_small_room_between_ovs_and_guests() -> N
     machine = make_host(packages=2, node_mib=[8192, 1600])
     plan, _ = divided(machine, port(), port(vhost=True), split=pools(dedicated=TWO_NODES))
     assert (node(plan, 1).ovs_mib, node(plan, 1).guest_mib) == (528, 528)
+
+
+def test_a_node_beyond_dpdks_limit_keeps_no_pages_for_ovs_and_it_is_said() -> None:
+    machine = make_host(packages=34, cores=2, node_mib=8192)
+    plan, notes = divided(machine, port(vhost=True), split=pools(dedicated="2-67"))
+    assert [one.node for one in plan.nodes[1:] if not one.ovs_mib] == [32, 33]
+    assert node(plan, 33).guest_mib > node(plan, 31).guest_mib
+    assert [text for text in notes.warnings if "nodes 32-33" in text and "max_numa_nodes" in text]
+
+
+def test_the_reason_says_how_far_a_short_share_of_ovs_falls_short() -> None:
+    _, notes = divided(make_host(node_mib=1500), port())
+    (told,) = [decision.reason for decision in notes.decisions if decision.subject == "memory.node0"]
+    assert "OVS gets 732 MiB of the 816 MiB that it asks for: 752 MiB of packet buffers" in told
 
 
 def test_guests_get_what_is_left() -> None:
