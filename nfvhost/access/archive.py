@@ -296,7 +296,7 @@ def _check_link(path: str, name: str, target: str) -> None:
 def _stated_links(content: bytes, where: str) -> dict[str, str]:
     try:
         stated = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DocumentError(f"is not JSON: {error}", where=where, hint=_HINT) from error
     if not isinstance(stated, Mapping) or not all(
         isinstance(target, str) and name.startswith("/") and ".." not in name.split("/")

@@ -41,6 +41,8 @@ _ABSENT: Final = frozenset(
 # The kernel gives up a path after so many links (include/linux/namei.h, MAXSYMLINKS).
 _MAX_LINKS: Final = 40
 _CHUNK: Final = 65536
+# The kernel counts pages, VFs and nodes in ints, or far below their end.
+_MOST: Final = 2**31 - 1
 _ATTRIBUTES: Final = ("/sys/", "/proc/")
 
 
@@ -90,6 +92,11 @@ class Root(ABC):
             return int(line, base)
         except ValueError:
             return None
+
+    def read_count(self, path: str, *, most: int = _MOST) -> int | None:
+        """The file's number of things; None where there is no number in it from 0 to `most`."""
+        count = self.read_int(path)
+        return count if count is not None and 0 <= count <= most else None
 
     def file_mode(self, path: str) -> int | None:
         """Permission bits of a file; None where there is none or the tree does not keep them."""

@@ -29,7 +29,7 @@ def inspect_host(root: Root) -> Host:
     warnings: list[str] = []
     text = cpuinfo.cpuinfo(tree)
     running = cpuinfo.processors(text) if text else ()
-    there = cpu.presence(tree, running)
+    there = cpu.presence(tree, running, warn=warnings.append)
     if not there.online:
         raise DocumentError(
             "no CPU is to be seen, neither here nor in /proc/cpuinfo",

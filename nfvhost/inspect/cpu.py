@@ -9,14 +9,13 @@ from typing import Final
 
 from nfvhost.access.root import Root
 from nfvhost.inspect.cpuinfo import Processor
-from nfvhost.inspect.cpulist import cpu_list, stated_cpus
+from nfvhost.inspect.cpulist import cpu_list, folder_cpus, stated_cpus
 from nfvhost.inspect.devicetree import TreeCpu, tree_cpus
 from nfvhost.model.cpuset import EMPTY, CpuSet
 from nfvhost.model.host import Cpu, CpuKind
 
 SYSTEM: Final = "/sys/devices/system/cpu"
-_CPU: Final = re.compile(r"cpu(\d+)")
-_INDEX: Final = re.compile(r"index(\d+)")
+_INDEX: Final = re.compile(r"index(\d{1,5})")
 # In a tree without `level` files: the order in which CPUID leaf 4 lists the caches of every x86 (L1d, L1i, L2, L3).
 _LEVELS: Final = (1, 1, 2, 3)
 # Where the firmware gives no id the kernel writes -1, on x86 also this (arch/x86/include/asm/apicdef.h, BAD_APICID).
@@ -52,21 +51,24 @@ class Presence:
     online: CpuSet
 
 
-def presence(root: Root, running: Iterable[Processor]) -> Presence:
+def presence(root: Root, running: Iterable[Processor], *, warn: Callable[[str], None]) -> Presence:
     """The CPUs that are there, and those that run.
 
     Source: `online` and `present` in /sys/devices/system/cpu; where they are missing, the folders cpu<N> and their
     `online`, and the running CPUs of /proc/cpuinfo. `offline` is not asked: it lists CPUs that may never come.
     """
-    folders = CpuSet(int(match[1]) for name in root.list_dir(SYSTEM) if (match := _CPU.fullmatch(name)))
+    folders = folder_cpus(root.list_dir(SYSTEM))
     listed = CpuSet(processor.id for processor in running)
     online = cpu_list(root, f"{SYSTEM}/online")
+    present = cpu_list(root, f"{SYSTEM}/present")
+    if online and present and (unseen := online - present - folders - listed):
+        warn(f"CPUs {unseen} are listed as online, and not as present: they are left out")
+        online -= unseen
     if not online:
         off = (cpu_list(root, f"{SYSTEM}/offline") or EMPTY) | CpuSet(
             cpu for cpu in folders if root.read_int(f"{SYSTEM}/cpu{cpu}/online") == 0
         )
         online = (listed or folders) - off
-    present = cpu_list(root, f"{SYSTEM}/present")
     return Presence(present=online | (folders & present if present else folders), online=online)
 
 

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from nfvhost.access.root import Root
+from nfvhost.model.cpuset import MAX_CPUS
 from nfvhost.model.host import CpuModel
 
 # "processor : 0" opens a block; "processor 0: version = FF" is s390's. Loongarch says package and core.
 _PROCESSOR: Final = re.compile(
-    r"^(?:processor[ \t]+(\d+):|(processor|physical id|package|core id|core|apicid)[ \t]*:[ \t]*(\d+)[ \t]*$)",
+    r"^(?:processor[ \t]+(\d{1,10}):|"
+    r"(processor|physical id|package|core id|core|apicid)[ \t]*:[ \t]*(\d{1,10})[ \t]*$)",
     re.MULTILINE,
 )
 _FIELD: Final = re.compile(r"^([^\n:]*?)[ \t]*:[ \t]*([^\n]*?)[ \t]*$", re.MULTILINE)
-_POWER: Final = re.compile(r"POWER(\d+)")
+_POWER: Final = re.compile(r"POWER(\d{1,2})")
 # The first POWER whose Linux distributions are little-endian only (Power ISA 2.07).
 _LITTLE_ENDIAN_POWER: Final = 8
 # arch/arm64/include/asm/cputype.h, ARM_CPU_IMP_*
@@ -56,7 +58,10 @@ def cpuinfo(root: Root) -> str | None:
 
 
 def processors(text: str) -> tuple[Processor, ...]:
-    """The running CPUs in the file's order; empty where it does not name them, as on SPARC."""
+    """The running CPUs in the file's order; empty where it does not name them, as on SPARC.
+
+    A number that no CPU can have is left out.
+    """
     blocks: list[tuple[int, dict[str, int]]] = []
     for number, name, value in _PROCESSOR.findall(text):
         if number or name == "processor":
@@ -66,6 +71,8 @@ def processors(text: str) -> tuple[Processor, ...]:
     seen: Counter[tuple[int, int]] = Counter()
     found: list[Processor] = []
     for cpu, ids in blocks:
+        if cpu >= MAX_CPUS:
+            continue
         package = ids.get("physical id", ids.get("package"))
         machine = 0
         if package is not None and "apicid" in ids:

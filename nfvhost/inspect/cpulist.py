@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import Final
 
 from nfvhost.access.root import Root
-from nfvhost.model.cpuset import CpuSet
+from nfvhost.model.cpuset import MAX_CPUS, CpuSet
+
+_FOLDER: Final = re.compile(r"cpu([0-9]{1,5})")
 
 
 @lru_cache(maxsize=1024)  # hundreds of CPUs state the same list
@@ -50,3 +55,9 @@ def stated_cpus(root: Root, *, lists: tuple[str, ...], masks: tuple[str, ...]) -
         if cpus := cpu_mask(root, path):
             return cpus
     return None
+
+
+def folder_cpus(names: Iterable[str]) -> CpuSet:
+    """The CPUs of folders or links named `cpu<N>`; other names, and numbers that no CPU can have, are left out."""
+    numbers = (int(match[1]) for name in names if (match := _FOLDER.fullmatch(name)))
+    return CpuSet(number for number in numbers if number < MAX_CPUS)

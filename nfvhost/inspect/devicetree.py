@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from nfvhost.access.root import Root
-from nfvhost.model.cpuset import EMPTY, CpuSet
+from nfvhost.model.cpuset import EMPTY, MAX_CPUS, CpuSet
 
 _CPUS: Final = "/proc/device-tree/cpus"
 _SYSTEM: Final = "/sys/devices/system/cpu"
-_CPU: Final = re.compile(r"cpu(\d+)")
+_CPU: Final = re.compile(r"cpu(\d{1,5})")
 # Firmware numbers its nodes in one of these; all three of one node lead to it.
 _HANDLES: Final = ("phandle", "linux,phandle", "ibm,phandle")
 # From a core to its cache of level 2, and from each cache to the next (Linux on Power Architecture Reference, B.6).
@@ -44,7 +44,7 @@ def tree_cpus(root: Root) -> dict[int, TreeCpu]:
         after = next((cells[0] for key in _NEXT if (cells := _cells(root, f"{node}/{key}"))), None)
         if name.startswith("PowerPC,"):
             servers = _cells(root, f"{node}/ibm,ppc-interrupt-server#s") or _cells(root, f"{node}/reg")
-            cores.append((CpuSet(logical.get(server, server) for server in servers), after))
+            cores.append((CpuSet(cpu for server in servers if (cpu := logical.get(server, server)) < MAX_CPUS), after))
             continue
         for key in _HANDLES:
             if cells := _cells(root, f"{node}/{key}"):

@@ -9,7 +9,7 @@ from nfvhost.access.root import Root
 from nfvhost.model.host import HugepagePool
 from nfvhost.model.units import PageSize
 
-_POOL: Final = re.compile(r"hugepages-(\d+)kB")
+_POOL: Final = re.compile(r"hugepages-([1-9]\d*)kB")
 
 
 def machine_hugepages(root: Root, meminfo: dict[str, int] | None) -> tuple[HugepagePool, ...]:
@@ -45,15 +45,15 @@ def _pools(root: Root, folder: str) -> tuple[HugepagePool, ...]:
     pools: list[HugepagePool] = []
     for name in root.list_dir(folder):
         match = _POOL.fullmatch(name)
-        total = root.read_int(f"{folder}/{name}/nr_hugepages") if match else None
+        total = root.read_count(f"{folder}/{name}/nr_hugepages") if match else None
         if match is None or total is None:
             continue
         pools.append(
             HugepagePool(
                 size=PageSize(int(match[1])),
                 total=total,
-                free=root.read_int(f"{folder}/{name}/free_hugepages"),
-                surplus=root.read_int(f"{folder}/{name}/surplus_hugepages"),
+                free=root.read_count(f"{folder}/{name}/free_hugepages"),
+                surplus=root.read_count(f"{folder}/{name}/surplus_hugepages"),
             )
         )
     return tuple(sorted(pools, key=lambda pool: pool.size))

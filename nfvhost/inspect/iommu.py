@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from nfvhost.access.root import Root
-from nfvhost.inspect.pci import PciFunction, iommu_group, parse_address
+from nfvhost.inspect.pci import GROUP, PciFunction, iommu_group, parse_address
 from nfvhost.model.host import Iommu, IommuGroup
 from nfvhost.model.pci import PciAddress
 
@@ -18,7 +18,7 @@ def iommu(root: Root, functions: tuple[PciFunction, ...]) -> Iommu:
 
     Source: /sys/kernel/iommu_groups/<N>/devices; a capture that lacks it may have kept the functions' links.
     """
-    names = [name for name in root.list_dir(GROUPS) if name.isdecimal()]
+    names = [name for name in root.list_dir(GROUPS) if GROUP.fullmatch(name)]
     if names:
         # Without an IOMMU, VFIO makes groups of its own that protect nothing (drivers/vfio/group.c).
         pretended = root.read_line(_UNSAFE) == "Y" and all(

@@ -131,7 +131,7 @@ def parse_live_facts(text: str) -> LiveFacts:
     """What `captured_facts` wrote; DocumentError for anything else."""
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DocumentError(f"is not JSON: {error}", where=PATH, hint=_HINT) from error
     if not isinstance(document, dict) or document.get("kind") != "LiveFacts":
         raise DocumentError("is not a document of kind LiveFacts", where=PATH, hint=_HINT)
@@ -143,7 +143,7 @@ def parse_live_facts(text: str) -> LiveFacts:
         )
     try:
         return _facts(document)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DocumentError(f"lacks something or has it in another form: {error}", where=PATH, hint=_HINT) from error
 
 

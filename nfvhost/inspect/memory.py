@@ -9,6 +9,9 @@ from nfvhost.access.root import Root
 
 # "MemTotal:  16316412 kB", "Node 0 MemTotal:  8158206 kB", "HugePages_Total:  4"
 _FIELD: Final = re.compile(r"^(?:Node +\d+ +)?([\w()]+): +(\d+)", re.MULTILINE)
+# 1 PiB, and 1 Ti of pages; 64 TiB is what the largest machines have. A number beyond is no memory.
+_MOST: Final = 1 << 40
+_DIGITS: Final = len(str(_MOST))
 
 
 def meminfo(root: Root) -> dict[str, int] | None:
@@ -28,8 +31,8 @@ def node_meminfo(root: Root, node: int) -> dict[str, int] | None:
 
 
 def parse_meminfo(text: str) -> dict[str, int]:
-    """Field and number of each line that has one."""
-    return {name: int(value) for name, value in _FIELD.findall(text)}
+    """Field and number of each line that has one that a machine can have."""
+    return {name: int(value) for name, value in _FIELD.findall(text) if len(value) <= _DIGITS and int(value) <= _MOST}
 
 
 def _read(root: Root, path: str) -> dict[str, int] | None:

@@ -121,7 +121,7 @@ def _netdev(
         kind=_kind(root, place, target, parents, masters),
         mac=mac.lower() if mac is not None and not _NO_MAC.fullmatch(mac) else None,
         speed_mbps=speed if speed is not None and 0 < speed < _SPEED_UNKNOWN else None,
-        mtu=root.read_int(f"{place.path}/mtu"),
+        mtu=root.read_count(f"{place.path}/mtu"),
         operstate=root.read_line(f"{place.path}/operstate"),
         driver=linked_name(root, f"{place.path}/device/driver"),
         lowers=place.lowers,

@@ -18,10 +18,12 @@ from nfvhost.model.host import Iommu, Netdev, Nic
 from nfvhost.model.live import LiveFacts
 from nfvhost.model.pci import PciAddress
 
-_VIRTFN: Final = re.compile(r"virtfn(\d+)")
+_VIRTFN: Final = re.compile(r"virtfn(\d{1,5})")
 # Drivers that give a function to user space or a guest and make no netdev.
 _NO_NETDEV_DRIVERS: Final = frozenset({None, "vfio-pci", "uio_pci_generic", "igb_uio", "pci-stub", "xen-pciback"})
 _VIRTIO: Final = "1af4"
+# TotalVFs has 16 bits: PCI Express Base Specification, SR-IOV Extended Capability.
+_MOST_VFS: Final = 0xFFFF
 
 
 def nics(
@@ -66,8 +68,8 @@ def nics(
                 node=bus.numa_node(root, one),
                 iommu_group=bus.iommu_group(root, one),
                 group_mates=tuple(pci for pci in groups.get(one.pci, ()) if pci != one.pci and pci not in bridges),
-                total_vfs=root.read_int(f"{one.path}/sriov_totalvfs"),
-                num_vfs=root.read_int(f"{one.path}/sriov_numvfs"),
+                total_vfs=root.read_count(f"{one.path}/sriov_totalvfs", most=_MOST_VFS),
+                num_vfs=root.read_count(f"{one.path}/sriov_numvfs", most=_MOST_VFS),
                 vfs=_vfs(root, one),
                 physfn=bus.linked_address(root, f"{one.path}/physfn"),
                 management=None,
@@ -91,7 +93,7 @@ def _netdevs(root: Root, function: PciFunction, identity: tuple[str, str], state
 
 def _vfs(root: Root, function: PciFunction) -> tuple[PciAddress, ...]:
     """Its VFs in the order of their numbers. Source: the links virtfn<N>."""
-    if not root.read_int(f"{function.path}/sriov_numvfs"):
+    if not root.read_count(f"{function.path}/sriov_numvfs", most=_MOST_VFS):
         return ()
     numbers = sorted(int(match[1]) for name in root.list_dir(function.path) if (match := _VIRTFN.fullmatch(name)))
     links = (bus.linked_address(root, f"{function.path}/virtfn{number}") for number in numbers)

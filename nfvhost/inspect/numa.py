@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from nfvhost.access.root import Root
-from nfvhost.inspect.cpulist import cpu_list, cpu_mask
+from nfvhost.inspect.cpulist import cpu_list, cpu_mask, folder_cpus
 from nfvhost.inspect.hugepages import node_hugepages
 from nfvhost.inspect.memory import node_meminfo
 from nfvhost.model.cpuset import EMPTY, CpuSet
@@ -14,8 +14,7 @@ from nfvhost.model.host import HugepagePool, NumaNode
 
 NODES: Final = "/sys/devices/system/node"
 _CPUS: Final = "/sys/devices/system/cpu"
-_NODE: Final = re.compile(r"node(\d+)")
-_CPU: Final = re.compile(r"cpu(\d+)")
+_NODE: Final = re.compile(r"node(\d{1,5})")
 
 
 def node_ids(root: Root) -> tuple[int, ...]:
@@ -37,7 +36,7 @@ def stated_node_cpus(root: Root, node: int) -> CpuSet:
     for cpus in (cpu_list(root, f"{folder}/cpulist"), cpu_mask(root, f"{folder}/cpumap")):
         if cpus is not None:
             return cpus
-    return CpuSet(int(match[1]) for name in root.list_dir(folder) if (match := _CPU.fullmatch(name)))
+    return folder_cpus(root.list_dir(folder))
 
 
 def contested_cpus(claims: dict[int, CpuSet]) -> CpuSet:

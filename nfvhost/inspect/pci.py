@@ -14,6 +14,8 @@ _NETWORK: Final = "02"
 _BRIDGE: Final = "06"
 _CLASS: Final = re.compile(r"(?:0x)?([0-9a-fA-F]{1,6})")
 _ID: Final = re.compile(r"(?:0x)?([0-9a-fA-F]{4})")
+# The number of an IOMMU group.
+GROUP: Final = re.compile(r"[0-9]{1,9}")
 # drivers/pci/pci-sysfs.c, modalias_show
 _MODALIAS: Final = re.compile(
     r"pci:v0000([0-9A-Fa-f]{4})d0000([0-9A-Fa-f]{4})sv[0-9A-Fa-f]+sd[0-9A-Fa-f]+"
@@ -102,13 +104,12 @@ def linked_address(root: Root, path: str) -> PciAddress | None:
 def iommu_group(root: Root, function: PciFunction) -> int | None:
     """The number of its IOMMU group. Source: the link `iommu_group`."""
     name = linked_name(root, f"{function.path}/iommu_group")
-    return int(name) if name is not None and name.isdecimal() else None
+    return int(name) if name is not None and GROUP.fullmatch(name) else None
 
 
 def numa_node(root: Root, function: PciFunction) -> int | None:
     """Its NUMA node; None where the firmware names none (`numa_node` says -1)."""
-    node = root.read_int(f"{function.path}/numa_node")
-    return node if node is not None and node >= 0 else None
+    return root.read_count(f"{function.path}/numa_node")
 
 
 def _class_code(root: Root, path: str) -> str | None:

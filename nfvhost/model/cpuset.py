@@ -120,7 +120,8 @@ class CpuSet:
         return isinstance(other, CpuSet) and self._bits == other._bits
 
     def __hash__(self) -> int:
-        return hash(self._bits)
+        # An int hashes modulo 2**61 - 1, so that CPU 0 alone and CPU 61 alone would collide.
+        return hash((self._bits, self._bits.bit_length()))
 
     def __str__(self) -> str:
         parts: list[str] = []
