@@ -14,6 +14,11 @@ def now_s() -> float:
     return time.monotonic()
 
 
+def since_boot_s() -> float:
+    """Seconds since the machine was booted, those of its sleep too; the same for all processes (CLOCK_BOOTTIME)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def sleep(seconds: float) -> None:
     """Nothing, `seconds` later."""
     time.sleep(seconds)

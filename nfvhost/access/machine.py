@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +14,8 @@ from nfvhost.errors import PreconditionError
 
 # Where distributions put it (ovs-ctl --help, OVS_RUNDIR).
 SYSTEM_OVSDB: Final = "unix:/run/openvswitch/db.sock"
+# FHS 3.0, 5.8: state of one program, which outlives a reboot.
+SYSTEM_STATE: Final = "/var/lib/nfvhost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +25,27 @@ class Machine:
     root: Root
     ovsdb: str | None = None  # "unix:/path/db.sock"; None: the system's
     programs: str | None = None  # the only folder that commands are taken from; None: the system's own
+    state_dir: str | None = None  # where journals are kept; None: the system's, or next to a private database
 
     @property
     def ovsdb_address(self) -> str:
         """The address of the database, the system's own where nobody named another."""
         return self.ovsdb or SYSTEM_OVSDB
+
+    @property
+    def private(self) -> bool:
+        """Whether the database is another than the system's: a sandbox, which goes with its folder."""
+        # /var/run/openvswitch/db.sock is the system's as well.
+        return _place(self.ovsdb_address) != _place(SYSTEM_OVSDB)
+
+    @property
+    def state_folder(self) -> str:
+        """The folder of what nfvhost has to remember of this machine."""
+        if self.state_dir is not None:
+            return self.state_dir
+        if self.private:
+            return f"{os.path.dirname(_place(self.ovsdb_address))}/nfvhost"
+        return SYSTEM_STATE
 
     def find(self, program: str) -> str | None:
         """The path of a command of this machine; None where it has none."""
@@ -42,3 +61,7 @@ class Machine:
         if self.programs is None and not self.root.live:
             raise PreconditionError(f"{argv[0]} would run on this machine, and the tree is not this machine's")
         return command.check(argv, timeout_s=timeout_s, folder=self.programs)
+
+
+def _place(address: str) -> str:
+    return os.path.realpath(address.removeprefix("unix:"))

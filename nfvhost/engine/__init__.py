@@ -1,7 +1,24 @@
-"""Makes a plan so on a machine, and undoes it where that fails."""
+"""Makes a plan so on a machine, undoes it where that fails, and undoes it later where that is asked for."""
 
-from nfvhost.engine.apply import Progress, Step, apply
+from nfvhost.engine.apply import apply
 from nfvhost.engine.diff import diff, findings
+from nfvhost.engine.past import PastApply, Stage, half_done
+from nfvhost.engine.rollback import Undone, history, rollback, to_undo
+from nfvhost.engine.undo import Progress, Step
 from nfvhost.engine.verify import verify
 
-__all__ = ["Progress", "Step", "apply", "diff", "findings", "verify"]
+__all__ = [
+    "PastApply",
+    "Progress",
+    "Stage",
+    "Step",
+    "Undone",
+    "apply",
+    "diff",
+    "findings",
+    "half_done",
+    "history",
+    "rollback",
+    "to_undo",
+    "verify",
+]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from nfvhost.access.machine import SYSTEM_OVSDB, Machine
+from nfvhost.access.machine import Machine
 from nfvhost.access.ovsdb import socket_path
 from nfvhost.errors import PreconditionError
 
@@ -16,13 +16,14 @@ _DIRECTORY: Final = "/run/nfvhost"
 _HOLDER_BYTES: Final = 512
 
 
+class BusyError(PreconditionError):
+    """Another process changes the same machine now."""
+
+
 def lock_path(machine: Machine) -> str:
     """The file whose lock stands for this machine; a private database has one of its own, next to its socket."""
-    # /var/run/openvswitch/db.sock is the system's as well.
     path = os.path.realpath(socket_path(machine.ovsdb_address))
-    if path == os.path.realpath(socket_path(SYSTEM_OVSDB)):
-        return f"{_DIRECTORY}/apply.lock"
-    return f"{os.path.dirname(path)}/nfvhost.lock"
+    return f"{os.path.dirname(path)}/nfvhost.lock" if machine.private else f"{_DIRECTORY}/apply.lock"
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def locked(machine: Machine) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.read(descriptor, _HOLDER_BYTES).decode(errors="replace").strip() or "another process"
-            raise PreconditionError(
+            raise BusyError(
                 f"another apply is at work: {holder}", where=path, hint="wait for its end; it changes the same machine"
             ) from error
         os.ftruncate(descriptor, 0)
