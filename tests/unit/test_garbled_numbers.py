@@ -41,7 +41,9 @@ def test_an_iommu_group_is_a_number_of_the_kernels(make_tree: MakeTree) -> None:
 
 
 def test_memory_beyond_every_machine_is_not_known(make_tree: MakeTree) -> None:
-    host = read(make_tree, {"/proc/meminfo": f"MemTotal: {10**30} kB\nMemFree: {10**5000} kB\nMemAvailable: 4096 kB\n"})
+    host = read(
+        make_tree, {"/proc/meminfo": f"MemTotal: {10**30} kB\nMemFree: {'9' * 5000} kB\nMemAvailable: 4096 kB\n"}
+    )
     assert (host.memory_kib, host.available_kib) == (None, 4096)
 
 
@@ -71,9 +73,9 @@ def test_online_cpus_beyond_the_present_ones_are_left_out_and_named(make_tree: M
         "[" * 100_000,
         '{"kind": "LiveFacts", "apiVersion": "nfvhost/v1"}',
         (
-            '{"kind": "LiveFacts", "apiVersion": "nfvhost/v1", "architecture": null, "container": null, "management": null,'
-            ' "vdpaManagementDevices": null, "hardwareNames": [], "ovs": {"version": "3.1", "dpdkVersion": null,'
-            ' "running": true, "database": null, "bridges": [], "otherConfig": ["dpdk-init"]}}'
+            '{"kind": "LiveFacts", "apiVersion": "nfvhost/v1", "architecture": null, "container": null,'
+            ' "management": null, "vdpaManagementDevices": null, "hardwareNames": [], "ovs": {"version": "3.1",'
+            ' "dpdkVersion": null, "running": true, "database": null, "bridges": [], "otherConfig": ["dpdk-init"]}}'
         ),
     ],
     ids=["nested", "lacking", "list"],
