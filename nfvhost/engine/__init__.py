@@ -2,6 +2,7 @@
 
 from nfvhost.engine.apply import apply
 from nfvhost.engine.diff import diff, findings
+from nfvhost.engine.journal import Store
 from nfvhost.engine.past import PastApply, Stage, half_done
 from nfvhost.engine.rollback import Undone, history, rollback, to_undo
 from nfvhost.engine.undo import Progress, Step
@@ -12,6 +13,7 @@ __all__ = [
     "Progress",
     "Stage",
     "Step",
+    "Store",
     "Undone",
     "apply",
     "diff",
