@@ -20,12 +20,19 @@ if TYPE_CHECKING:
 
 DEFAULT_PROFILE: Final = "home"
 _ENDINGS: Final = (".yaml", ".yml", ".json")
+_SHIPPED: Final = os.path.join(os.path.dirname(os.path.abspath(nfvhost.__file__)), "plans")
 
 
-def shipped_profiles() -> dict[str, str]:
-    """The profiles that come with nfvhost: name -> path."""
-    folder = os.path.join(os.path.dirname(os.path.abspath(nfvhost.__file__)), "plans")
-    names = sorted(name for name in os.listdir(folder) if name.endswith(".yaml"))
+def shipped_profiles(folder: str = _SHIPPED) -> dict[str, str]:
+    """The profiles that come with nfvhost: name -> path. DocumentError where their folder cannot be read."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".yaml"))
+    except OSError as error:
+        raise DocumentError(
+            f"the profiles of nfvhost itself cannot be read: {error.strerror}",
+            where=folder,
+            hint="install nfvhost where this user may read it, or name a file with --profile FILE",
+        ) from error
     return {name.removesuffix(".yaml"): os.path.join(folder, name) for name in names}
 
 

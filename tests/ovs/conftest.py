@@ -21,6 +21,7 @@ from nfvhost.access.root import DirectoryRoot
 from nfvhost.engine import Progress
 from nfvhost.errors import PreconditionError
 from nfvhost.inspect import inspect_host
+from nfvhost.model.ovs_keys import release
 from nfvhost.model.plan import Plan, PlannedHost
 from nfvhost.model.report import Drift, Report
 from nfvhost.model.units import PageSize
@@ -47,7 +48,9 @@ class Switch:
         """DPDK runs, with one poll-mode thread on `cpu` as soon as there is a port."""
         arguments = " ".join(["--no-pci", "--iova-mode=va", *extra])
         self.vsctl(
-            *("set", "Open_vSwitch", ".", "other_config:dpdk-init=true", "other_config:dpdk-socket-mem=128"),
+            *("set", "Open_vSwitch", ".", "other_config:dpdk-init=true"),
+            # All in one piece: net_af_xdp of DPDK 24.11 wants a pool of packet buffers without a gap.
+            f"other_config:dpdk-socket-mem={MEMORY_MIB}",
             f'other_config:dpdk-extra="{arguments}"',
             f"other_config:pmd-cpu-mask={1 << cpu:#x}",
         )
@@ -129,6 +132,13 @@ class Bed:
     @property
     def machine(self) -> Machine:
         return Machine(root=DirectoryRoot("/"), ovsdb=self.switch.sandbox.ovsdb)
+
+    @property
+    def release(self) -> tuple[int, int]:
+        """The release of Open vSwitch that runs: (3, 1)."""
+        found = release(self.switch.vsctl("get", "Open_vSwitch", ".", "ovs_version").strip('"'))
+        assert found is not None
+        return found
 
     @property
     def keys(self) -> dict[str, str]:

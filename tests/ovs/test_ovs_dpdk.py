@@ -11,6 +11,7 @@ from nfvhost.access.command import check
 from nfvhost.access.process import read_threads
 from nfvhost.errors import ApplyError, PreconditionError
 from nfvhost.model.change import Activation
+from nfvhost.model.ovs_keys import SRV6_SINCE
 from nfvhost.model.report import Outcome
 
 if TYPE_CHECKING:
@@ -183,12 +184,38 @@ def test_dpdk_stays_on_until_the_restart(bed: Bed, ovs: OvsPlans) -> None:
 
 
 def test_a_key_of_a_later_release_is_written_as_this_one_calls_it(bed: Bed, ovs: OvsPlans) -> None:
+    if bed.release < (3, 1):
+        pytest.skip("this release can put no PMD thread to sleep")
     plan = ovs.plan(version="3.5", **bed.keys, pmd_sleep_max="50")
 
     bed.apply(plan)
 
     config = bed.switch.vsctl("get", "Open_vSwitch", ".", "other_config")
-    assert ('pmd-maxsleep="50"' in config, "pmd-sleep-max" in config) == (True, False)
+    early = bed.release < (3, 2)
+    assert ('pmd-maxsleep="50"' in config, 'pmd-sleep-max="50"' in config) == (early, not early)
+    assert bed.apply(plan).results == ()
+
+
+def test_planned_srv6_tunnels_are_made_and_verified_or_refused_before_their_release(bed: Bed, ovs: OvsPlans) -> None:
+    tunnels = (
+        ovs.port("srv6east", "srv6", remote_ip="fc00:e::1", local_ip="fc00:a::1", srv6_flowlabel="compute"),
+        ovs.port("srv6west", "srv6", remote_ip="fc00:b::1", srv6_segs="fc00:b::1,fc00:c::1,fc00:d::1"),
+        ovs.port("srv6in", "srv6", remote_ip="flow"),
+    )
+    plan = ovs.plan(ovs.bridge("br0", *tunnels), **bed.keys)
+
+    if bed.release < SRV6_SINCE:
+        before = bed.rows()
+        with pytest.raises(PreconditionError, match=r"has no port type srv6\n  hint: srv6 came with 3\.2"):
+            bed.apply(plan)
+        assert bed.rows() == before
+        return
+    report = bed.apply(plan)
+
+    assert bed.drifts(plan) == ()
+    made = "name=srv6west", "type=srv6", "error=[]", 'options:srv6_segs="fc00:b::1,fc00:c::1,fc00:d::1"'
+    assert "srv6west" in bed.switch.vsctl("--bare", "--columns=name", "find", "Interface", *made)
+    assert any("forgets all segments but the first" in warning for warning in report.warnings)
     assert bed.apply(plan).results == ()
 
 

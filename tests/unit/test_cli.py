@@ -20,7 +20,7 @@ from nfvhost.cli.ending import DEBUG, ending
 from nfvhost.errors import ApplyError, ExitCode, NfvhostError, Problem, RollbackError, StalePlanError
 from nfvhost.model.change import Activation, Change, Disruption
 from nfvhost.model.report import Drift
-from nfvhost.planfile import load_plan
+from nfvhost.planfile import load_plan, shipped_profiles
 
 GOLDEN = Path(__file__).parent / "golden"
 CPU = "/sys/devices/system/cpu"
@@ -257,14 +257,20 @@ def test_what_this_user_may_not_read_is_told_by_its_name(
 
 def test_a_folder_that_this_user_may_not_write_to_is_told(small: str, request: pytest.FixtureRequest) -> None:
     run("capture", "first.tar.xz", "--host", small)
-    run("plan", "--host", "first.tar.xz", "--json", "-o", "first.yaml")
+    # The profile too may lie in a checkout that is its owner's alone.
+    Path("mine.yaml").write_text(Path(shipped_profiles()["home"]).read_text())
+    plan = ("plan", "--host", "first.tar.xz", "--profile", "mine.yaml", "--json", "-o")
+    run(*plan, "first.yaml")
     Path("first.tar.xz").chmod(0o444)
     Path("shut").mkdir(mode=0o555)
     for folder in (Path.cwd(), Path.cwd().parent):
         folder.chmod(0o755)
     request.getfixturevalue("nobody")
-    _, err = run("plan", "--host", "first.tar.xz", "--json", "-o", "shut/plan.yaml", code=5)
+    _, err = run(*plan, "shut/plan.yaml", code=5)
     assert err == "error: shut/plan.yaml: cannot be written: Permission denied\n  hint: name another file\n"
+    shown, err = run("plan", "--host", "first.tar.xz", "--profile", "mine.yaml", "-o", "shut/plan.yaml", code=5)
+    assert shown.startswith("Plan home for")
+    assert "shut/plan.yaml: cannot be written" in err
 
 
 def ended(error: BaseException | None = None, result: ExitCode | None = None) -> tuple[int, str]:

@@ -241,7 +241,7 @@ def test_what_cannot_be_written_is_told_and_leaves_nothing(tmp_path: Path, golde
         ("no/plan.yaml", "cannot be written: No such file or directory"),
         (".", "cannot be written: Is a directory"),
         ("x" * 300, "cannot be written: File name too long"),
-        ("nul\0", "cannot be written: embedded null byte"),
+        ("nul\0", "cannot be written: .*embedded null"),
     ):
         with pytest.raises(PreconditionError, match=said):
             save_plan(f"{tmp_path}/{place}", golden_plan)

@@ -9,6 +9,7 @@ from plan_rules import broken_rules
 from synthetic import host as make_host
 from synthetic import nic
 
+from nfvhost.errors import DocumentError
 from nfvhost.model.profile import Role
 from nfvhost.planfile import load_profile, shipped_profiles
 from nfvhost.planner import make_plan
@@ -63,3 +64,8 @@ def test_the_sandbox_needs_no_reboot() -> None:
     )
     assert plan.kernel_args == ()
     assert all(not pages.at_boot for node in plan.memory.nodes for pages in node.pages)
+
+
+def test_an_installation_whose_profiles_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DocumentError, match="the profiles of nfvhost itself cannot be read: No such file or directory"):
+        shipped_profiles(str(tmp_path / "gone"))
