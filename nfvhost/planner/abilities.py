@@ -162,6 +162,10 @@ def _sriov_obstacle(card: Card, wanted: int | None) -> str | None:
         return "it offers no SR-IOV (sriov_totalvfs); where the card has it, the firmware or the BIOS keeps it off"
     if row is not None and row.kernel and not row.sriov:
         return f"the kernel driver of {row.family} makes no VFs"
+    if row is None and nic.driver in {None, *USERSPACE_DRIVERS}:
+        return (
+            f"{nic.driver or 'no driver'} is bound to it, and nfvhost's table knows no kernel driver of its own for it"
+        )
     if wanted is not None and wanted > nic.total_vfs:
         return f"{wanted} VFs are asked for and the card has {nic.total_vfs}"
     return None

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from nfvhost.drivers import USERSPACE_DRIVERS, is_ethernet
-from nfvhost.model.host import Host
+from nfvhost.model.host import Host, Nic
 from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import NicPlan
 from nfvhost.model.profile import NicWish, Profile, Role
@@ -205,9 +205,13 @@ def _with_vfs(card: Card, plan: NicPlan, wish: NicWish, index: int, notes: Noteb
     # libvirt binds a VF to vfio-pci when a guest starts and gives it back; a bifurcated PMD in the guest's stead and
     # vDPA need the vendor's driver to stay.
     stays = vdpa or (row is not None and row.bifurcated)
+    kernel = row.kernel[0] if row is not None and row.kernel and nic.driver in {None, *USERSPACE_DRIVERS} else None
+    if kernel is not None:
+        reason = f"{reason}; {kernel} is to be bound for that, {nic.driver or 'nothing'} is now"
     return replace(
         plan,
         reason=reason,
+        driver=kernel,
         vfs=count,
         vf_driver=None if stays else _VFIO,
         vdpa_devices=count if vdpa else None,
@@ -256,11 +260,21 @@ def _choose(scene: Scene, plans: dict[PciAddress, NicPlan], notes: Notebook) -> 
         )
         if card.link is False:
             notes.warn(f"{card.nic.pci} has no link: plug a cable in before traffic is expected")
+        if card.nic.driver in USERSPACE_DRIVERS and not _is_of_ovs(scene.host, card.nic):
+            notes.warn(
+                f"{card.nic.pci} is bound to {card.nic.driver} already, and nothing shows for whom: make sure that no "
+                "guest and no other program works with it"
+            )
     for card in able:
         if card.nic.pci not in plans:
             plans[card.nic.pci] = _left_over(card, linked=card.link is not False or not linked, fast=bool(fast))
     if not chosen:
         _choose_afxdp(scene, plans, notes)
+
+
+def _is_of_ovs(host: Host, nic: Nic) -> bool:
+    """Whether the Open vSwitch of this machine is told of it already."""
+    return host.ovs is not None and str(nic.pci) in dict(host.ovs.other_config).get("dpdk-extra", "")
 
 
 def _left_over(card: Card, *, linked: bool, fast: bool) -> NicPlan:
@@ -285,8 +299,8 @@ def _choose_afxdp(scene: Scene, plans: dict[PciAddress, NicPlan], notes: Noteboo
     if scene.cards and any(card.nic.management for card in scene.cards):
         notes.warn(
             "no port is free for DPDK: what is here carries management, is in use or is no Ethernet; guests reach each "
-            "other through vhost-user ports, and the outside after a second NIC is put in (an Intel X710 or E810, a "
-            "ConnectX-4 or later) or a net_af_packet port is named in ovs.virtualPorts"
+            "other at most, and the outside after a second NIC is put in (an Intel X710 or E810, a ConnectX-4 or "
+            "later) or a net_af_packet port is named in ovs.virtualPorts"
         )
     else:
         notes.warn(

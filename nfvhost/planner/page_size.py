@@ -94,7 +94,8 @@ def _small_page(host: Host, wish: PageChoice, offered: frozenset[int], room_mib:
     elif host.model.architecture == "x86_64":
         why = "the machine offers no pages of 1 GiB (pdpe1gb)"
     else:
-        why = "the size of this kernel's ordinary hugepages"
+        sizes = ", ".join(str(PageSize(size * 1024)) for size in sorted(offered))
+        why = f"this kernel offers {sizes} and no pages of 1 GiB; the smallest wastes least"
     notes.decide(
         "memory.pageSize", str(PageSize(small * 1024)), f"{why}; reserved while the machine runs, and read back"
     )
