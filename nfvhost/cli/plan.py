@@ -10,7 +10,7 @@ import typer
 from nfvhost.cli.ending import ending
 from nfvhost.cli.options import HostOption, JsonOption, SvgOption
 from nfvhost.cli.terminal import emit, say
-from nfvhost.errors import UsageError
+from nfvhost.errors import PreconditionError, UsageError
 
 if TYPE_CHECKING:
     from nfvhost.model.plan import Decision, Plan
@@ -80,10 +80,7 @@ def plan(
     if told is None and not json:
         output = output or DEFAULT_OUTPUT
     # Before the screen, which a pager may cut short.
-    if output is not None:
-        from nfvhost.planfile import save_plan  # noqa: PLC0415 - the same
-
-        save_plan(output, made)
+    unwritten = None if output is None else _save(output, made)
     if told is not None:
         _tell(told, json=json)
     elif json:
@@ -94,8 +91,21 @@ def plan(
         from nfvhost.render import print_plan  # noqa: PLC0415 - the same
 
         print_plan(found, made, file=sys.stdout)
+    if unwritten is not None:
+        raise unwritten
     if output is not None:
         say(f"written to {output}")
+
+
+def _save(output: str, made: Plan) -> PreconditionError | None:
+    """Why the plan could not be written: to be raised after it was shown, which may be all that was wanted."""
+    from nfvhost.planfile import save_plan  # noqa: PLC0415 - each verb loads what it needs
+
+    try:
+        save_plan(output, made)
+    except PreconditionError as error:
+        return error
+    return None
 
 
 def _explained(made: Plan, subject: str) -> tuple[Decision, ...]:

@@ -136,6 +136,11 @@ class CpuSet:
             start += length
         return ",".join(parts)
 
+    @property
+    def named(self) -> str:
+        """For a sentence: `CPU 3`, `CPUs 2-3,18`."""
+        return f"CPU {self}" if len(self) == 1 else f"CPUs {self}"
+
     def __repr__(self) -> str:
         return f"CpuSet.parse({str(self)!r})"
 

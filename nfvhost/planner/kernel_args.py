@@ -9,7 +9,7 @@ from nfvhost.model.ovs_keys import release
 from nfvhost.model.plan import CpuPools, MemoryPlan, NicPlan
 from nfvhost.model.profile import Isolation, Profile, Role
 from nfvhost.model.units import PageSize
-from nfvhost.planner.notebook import Notebook, named_cpus
+from nfvhost.planner.notebook import Notebook
 
 # Documentation/admin-guide/kernel-parameters.rst: hugepages=<node>:<count>,… since 5.16 (mm/hugetlb.c).
 _PER_NODE_PAGES: Final = (5, 16)
@@ -146,4 +146,4 @@ def _no_isolation(profile: Profile, pools: CpuPools) -> str:
         return "CPUs are isolated at run time by a cpuset partition, without a reboot"
     if profile.isolation is Isolation.NONE:
         return "the profile asks for no isolation"
-    return f"there is no CPU to isolate: the host and the guests share {named_cpus(pools.host)}"
+    return f"there is no CPU to isolate: the host and the guests share {pools.host.named}"

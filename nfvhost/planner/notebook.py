@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nfvhost.errors import Problem
-from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.plan import Decision
 
 
@@ -40,8 +39,3 @@ def counted(count: int, noun: str) -> str:
     first, _, rest = noun.partition(" of ")
     plural = first if count == 1 else f"{first}s"
     return f"{count} {plural} of {rest}" if rest else f"{count} {plural}"
-
-
-def named_cpus(cpus: CpuSet) -> str:
-    """`CPU 3`, `CPUs 2-3,18`."""
-    return f"CPU{'s' if len(cpus) != 1 else ''} {cpus}"

@@ -10,7 +10,7 @@ from nfvhost.model.ovs_keys import key_known, release
 from nfvhost.model.plan import CpuPools, MemoryPlan, NicPlan, OvsBridge, OvsPlan, OvsPort
 from nfvhost.model.profile import Profile
 from nfvhost.planner.dpdk_ports import INTEGRATION_BRIDGE, SOCKET_DIR, dpdk_ports, queues
-from nfvhost.planner.notebook import Notebook, named_cpus
+from nfvhost.planner.notebook import Notebook
 from nfvhost.planner.packet_buffers import MAX_NODES
 from nfvhost.planner.ports import DpdkPort
 from nfvhost.planner.releases import Releases, planned_releases
@@ -106,7 +106,7 @@ def _keys(
     keys = {"dpdk-init": "true", **_extra(ports, profile, releases, notes)}
     if pools.pmd:
         keys["pmd-cpu-mask"] = pools.pmd.mask
-        notes.decide("ovs.pmd-cpu-mask", pools.pmd.mask, f"the PMD threads run on {named_cpus(pools.pmd)}")
+        notes.decide("ovs.pmd-cpu-mask", pools.pmd.mask, f"the PMD threads run on {pools.pmd.named}")
     else:
         notes.warn("no CPU is left for PMD threads: OVS will start one on each node, on a CPU of its own choice")
     keys |= _lcore(host, pools, releases, notes)

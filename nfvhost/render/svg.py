@@ -163,7 +163,7 @@ def _legend(host: Host, plan: Plan, width: float) -> Block:
         words = column(
             [
                 text(look.name, size=12, bold=True, width=each),
-                text(f"{size} · CPUs {cpus}", size=11, width=each),
+                text(f"{size} · {cpus.named}", size=11, width=each),
                 text(look.purpose + floating, size=10, fill=FAINT, width=each),
             ]
         )
