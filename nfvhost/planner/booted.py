@@ -7,7 +7,7 @@ from typing import Final
 
 from nfvhost.model.host import Host
 from nfvhost.model.plan import CpuPools, MemoryPlan, NicPlan
-from nfvhost.planner.notebook import Notebook
+from nfvhost.planner.notebook import Notebook, counted
 
 # A second one that differs is ignored: kernel/sched/isolation.c, housekeeping_setup; mm/hugetlb.c, hugepagesz_setup.
 _FIRST_COUNTS: Final = frozenset({"isolcpus", "nohz_full", "hugepagesz"})
@@ -34,10 +34,11 @@ def warn_of_present(
             f"plan put them there, take them out of the boot loader's settings{first}"
         )
     stuck = host.isolated & (pools.host | pools.shared)
+    verb = "is" if len(stuck) == 1 else "are"
     if stuck and not any(_name(arg) == "isolcpus" for arg in (*foreign, *kernel_args)):
         notes.warn(
-            f"CPUs {stuck} are isolated from the scheduler now, and the plan gives them to the host and to floating "
-            "guests: these do not spread over them until isolcpus is taken off the kernel's command line"
+            f"{stuck.named} {verb} isolated from the scheduler now, and the plan gives them to the host and to "
+            "floating guests: these do not spread over them until isolcpus is taken off the kernel's command line"
         )
     _warn_of_pages(host, memory, notes)
 
@@ -75,7 +76,7 @@ def _warn_of_pages(host: Host, memory: MemoryPlan, notes: Notebook) -> None:
         taken = sum(pool.total * pool.size.kib for pool in others) // 1024
         left = node.total_mib - node.ovs_mib - node.guest_mib - taken
         if node.pages and left < node.host_mib:
-            counts = " and ".join(f"{pool.total} pages of {pool.size}" for pool in others)
+            counts = " and ".join(counted(pool.total, f"page of {pool.size}") for pool in others)
             notes.warn(
                 f"node {node.node} has {counts} reserved already ({taken} MiB): with the plan's own pages the host "
                 f"would keep {max(0, left)} MiB there instead of {node.host_mib}; give them back first (nr_hugepages, "

@@ -11,7 +11,7 @@ from nfvhost.model.profile import Profile
 from nfvhost.model.units import PageSize
 from nfvhost.planner.budgets import NO_CPUS, Budget, budgets
 from nfvhost.planner.layout import layout, nearest
-from nfvhost.planner.notebook import Notebook
+from nfvhost.planner.notebook import Notebook, counted
 from nfvhost.planner.packet_buffers import MAX_NODES, guest_ports, node_buffers
 from nfvhost.planner.page_size import GIB, page_size, spreads_evenly
 from nfvhost.planner.pmd_cores import polling_node
@@ -197,7 +197,8 @@ def _explain_node(budget: Budget, memory: NodeMemory, share: _Share, notes: Note
     pages = "no pages"
     if memory.pages:
         when = "at boot" if memory.pages[0].at_boot else "at run time"
-        pages = f"{memory.pages[0].count} pages of {PageSize(memory.pages[0].size_mib * 1024)} reserved {when}"
+        size = PageSize(memory.pages[0].size_mib * 1024)
+        pages = f"{counted(memory.pages[0].count, f'page of {size}')} reserved {when}"
     reason = [f"of {memory.total_mib} MiB the host keeps {memory.host_mib} MiB ({budget.why})"]
     if memory.ovs_mib:
         gets = (

@@ -69,6 +69,12 @@ def test_pages_of_another_size_that_starve_the_host_are_told() -> None:
     assert "node 0 has 2048 pages of 2M reserved already (4096 MiB)" in warning
 
 
+def test_one_page_is_told_of_in_the_singular() -> None:
+    host = with_pages(machine(node_mib=20_480), PageSize(16 * 1024 * 1024), 1)
+    (warning,) = [one for one in make_plan(host, Profile(name="test")).warnings if "reserved already" in one]
+    assert "has 1 page of 16G reserved already" in warning
+
+
 def test_pages_of_the_planned_size_are_not_counted_twice() -> None:
     host = with_pages(machine(), PageSize.GIB_1, 28)
     assert not [one for one in make_plan(host, Profile(name="test")).warnings if "reserved already" in one]

@@ -267,6 +267,7 @@ def test_a_folder_that_this_user_may_not_write_to_is_told(small: str, request: p
         folder.chmod(0o755)
     request.getfixturevalue("nobody")
     out, err = run(*plan, "shut/plan.yaml", code=5)
+    assert json.loads(out)["kind"] == "Plan"
     assert err == "error: shut/plan.yaml: cannot be written: Permission denied\n  hint: name another file\n"
     shown, err = run("plan", "--host", "first.tar.xz", "--profile", "mine.yaml", "-o", "shut/plan.yaml", code=5)
     assert shown.startswith("Plan home for")
