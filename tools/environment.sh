@@ -2,7 +2,7 @@
 # What examples/demo.sh and tests/run.sh share: Debian's or Ubuntu's packages, and the Python environment in .venv.
 # Sourced from the top of the checkout, after `set -euo pipefail`.
 
-say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
+say() { if [ -t 2 ]; then printf '\033[1m==> %s\033[0m\n' "$*" >&2; else echo "==> $*" >&2; fi; }
 
 # as_root COMMAND…: as root, by sudo where need be; fails where neither is to be had.
 as_root() {
@@ -39,13 +39,19 @@ install() {
     apt_install "${wanted[@]}" 2>/dev/null || { as_root apt-get update -qq >&2 && apt_install "${wanted[@]}"; }
 }
 
+# apt_lists: apt knows its packages; a machine made from an image may have no lists yet.
+apt_lists() {
+    compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null || ! can_be_root || as_root apt-get update -qq >&2
+}
+
 apt_install() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
 }
 
-# ovs_packages: OVS-DPDK, and the DPDK drivers that Debian 13 and later ship one by one.
+# ovs_packages: OVS-DPDK, and the DPDK drivers that Debian and Ubuntu ship one by one, numbered by DPDK's ABI.
 ovs_packages() {
     echo openvswitch-switch-dpdk
+    apt_lists || true
     apt-cache pkgnames librte- 2>/dev/null |
         grep -E '^librte-(bus-(vdev|pci|auxiliary|cdx|fslmc|uacce|vmbus)|mempool-ring|net-(null|pcap|af-packet|af-xdp|virtio|vhost|tap|ring))[0-9]+$' |
         sort || true
@@ -67,6 +73,7 @@ find_python() {
 environment() {
     local lock=$1 python stamp
     if ! python=$(find_python); then
+        apt_lists || true
         # Ubuntu 22.04's python3 is 3.10; its python3.11 is a package of its own.
         if apt-cache show python3.11-venv >/dev/null 2>&1; then install python3.11 python3.11-venv; else install python3 python3-venv; fi
         python=$(find_python) || {
