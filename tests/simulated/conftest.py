@@ -28,3 +28,14 @@ def fresh(case: Case, tmp_path: Path) -> Callable[[], ScratchMachine]:
         return case.machine(tmp_path / str(made))
 
     return make
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Callable[[str], tuple[Case, ScratchMachine]]:
+    """Gives the case of a name and its machine."""
+
+    def make(name: str) -> tuple[Case, ScratchMachine]:
+        found = next(case for case in CASES if case.name == name)
+        return found, found.machine(tmp_path / name)
+
+    return make

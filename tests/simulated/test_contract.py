@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from contract import run
 
-from nfvhost.engine import apply
 from nfvhost.errors import ApplyError
 from nfvhost.model.report import Outcome
 
@@ -16,12 +16,6 @@ if TYPE_CHECKING:
     from scratch import ScratchMachine
 
 Fresh = Callable[[], "ScratchMachine"]
-
-
-def run(case: Case, scratch: ScratchMachine) -> list[Outcome]:
-    """An apply by the engine, of this resource alone."""
-    report = apply(case.plan, scratch.machine(), case.host, resources=(case.resource,))
-    return [result.outcome for result in report.results]
 
 
 def rolled_back(case: Case, scratch: ScratchMachine) -> ApplyError:

@@ -19,6 +19,7 @@ from nfvhost.model.profile import Role
 from nfvhost.planner.fingerprint import planned_host
 from nfvhost.resources import Resource
 from nfvhost.resources.hugepages import Hugepages
+from nfvhost.resources.kernel_cmdline import KernelCmdline
 from nfvhost.resources.modules import Modules
 
 HOST: Final = synthetic.host(packages=2, cores=4, node_mib=8192)
@@ -100,7 +101,73 @@ class Case:
         return ScratchMachine(top).make({**_SYSTEM, **self.files}, self.programs)
 
 
+ARGUMENTS: Final = (
+    "iommu=pt",
+    "default_hugepagesz=1G",
+    "hugepagesz=1G",
+    "hugepages=0:2,1:2",
+    "isolcpus=managed_irq,domain,1-3,5-7",
+)
+_MENU: Final = """### BEGIN /etc/grub.d/10_linux ###
+menuentry 'Linux' {
+\tlinux\t/boot/vmlinuz-6.1.0-13-amd64 root=UUID=1234 ro net.ifnames=0 quiet crashkernel=256M
+}
+menuentry 'Linux (recovery mode)' {
+\tlinux\t/boot/vmlinuz-6.1.0-13-amd64 root=UUID=1234 ro single net.ifnames=0
+}
+### END /etc/grub.d/10_linux ###
+### BEGIN /etc/grub.d/30_os-prober ###
+\tlinux\t/boot/vmlinuz-other root=/dev/sdb1
+### END /etc/grub.d/30_os-prober ###
+"""
+GRUB: Final = {
+    "/etc/default/grub": "GRUB_DISTRIBUTOR=`echo Debian`\nGRUB_CMDLINE_LINUX_DEFAULT=quiet\n"
+    "GRUB_CMDLINE_LINUX='net.ifnames=0'\n",
+    "/etc/default/grub.d/kdump-tools.cfg": "GRUB_CMDLINE_LINUX_DEFAULT="
+    '"$GRUB_CMDLINE_LINUX_DEFAULT crashkernel=256M"\n',
+    "/boot/grub/grub.cfg": _MENU,
+}
+BLS: Final = {
+    "/etc/default/grub": "GRUB_ENABLE_BLSCFG=true\n",
+    "/boot/grub2/grubenv": "# GRUB Environment Block\nkernelopts=root=/dev/sda1 ro\n########",
+    "/boot/grub2/grub.cfg": "blscfg\n",
+    "/boot/loader/entries/0123-5.14.0.conf": "title Linux\nversion 5.14.0\noptions root=/dev/sda1 ro quiet\n",
+    "/boot/loader/entries/0123-5.15.0.conf": "title Linux\nversion 5.15.0\noptions root=/dev/sda1 ro rhgb\n",
+}
+SYSTEMD_BOOT: Final = {
+    "/boot/loader/loader.conf": "timeout 3\n",
+    "/boot/loader/entries/0123-6.1.0-13-amd64.conf": "title Linux\nversion 6.1.0-13-amd64\n"
+    "options root=/dev/sda1 ro quiet\nlinux /boot/vmlinuz-6.1.0-13-amd64\n",
+    "/boot/vmlinuz-6.1.0-13-amd64": "",
+    "/lib/modules/6.1.0-13-amd64/": "",
+    "/etc/kernel/cmdline": "root=/dev/sda1 ro quiet\n",
+}
+
 CASES: Final = (
+    Case(
+        name="kernel_cmdline-grub",
+        resource=KernelCmdline(),
+        plan=plan(kernel_args=ARGUMENTS),
+        files=GRUB,
+        programs={"update-grub": programs.UPDATE_GRUB},
+        waits=True,
+    ),
+    Case(
+        name="kernel_cmdline-bls",
+        resource=KernelCmdline(),
+        plan=plan(kernel_args=ARGUMENTS),
+        files=BLS,
+        programs={"grubby": programs.GRUBBY},
+        waits=True,
+    ),
+    Case(
+        name="kernel_cmdline-systemd-boot",
+        resource=KernelCmdline(),
+        plan=plan(kernel_args=ARGUMENTS),
+        files=SYSTEMD_BOOT,
+        programs={"kernel-install": programs.KERNEL_INSTALL},
+        waits=True,
+    ),
     Case(
         name="hugepages",
         resource=Hugepages(),

@@ -17,3 +17,62 @@ if [ "$remove" ]; then
 fi
 grep -q "^$name " "$modules" || echo "$name 16384 0 - Live 0x0000000000000000" >> "$modules"
 """
+
+# grub-mkconfig and 10_linux in short: the files are sourced by sh itself.
+UPDATE_GRUB: Final = r"""
+set +u
+. "$tree/etc/default/grub"
+for one in "$tree"/etc/default/grub.d/*.cfg; do
+    [ ! -e "$one" ] || . "$one"
+done
+menu=$tree/boot/grub/grub.cfg
+kernel="/boot/vmlinuz-6.1.0-13-amd64 root=UUID=1234 ro"
+{
+    echo "### BEGIN /etc/grub.d/10_linux ###"
+    echo "menuentry 'Linux' {"
+    printf '\tlinux\t%s\n' "$kernel $GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT"
+    echo "}"
+    echo "menuentry 'Linux (recovery mode)' {"
+    printf '\tlinux\t%s\n' "$kernel single $GRUB_CMDLINE_LINUX"
+    echo "}"
+    echo "### END /etc/grub.d/10_linux ###"
+    echo "### BEGIN /etc/grub.d/30_os-prober ###"
+    printf '\tlinux\t%s\n' "/boot/vmlinuz-other root=/dev/sdb1"
+    echo "### END /etc/grub.d/30_os-prober ###"
+} > "$menu.new"
+cat "$menu.new" > "$menu"
+rm "$menu.new"
+"""
+
+# grubby-bls --update-kernel=ALL: what is added replaces all of its name.
+GRUBBY: Final = r"""
+removed= added=
+for one in "$@"; do
+    case $one in
+    --remove-args=*) removed=${one#*=} ;;
+    --args=*) added=${one#*=} ;;
+    --update-kernel=ALL) ;;
+    *) echo "unknown option $one" >&2; exit 1 ;;
+    esac
+done
+for entry in "$tree"/boot/loader/entries/*.conf; do
+    options=" $(sed -n 's/^options //p' "$entry") "
+    for one in $removed; do
+        options=$(echo "$options" | sed "s| $one | |")
+    done
+    for one in $added; do
+        options=$(echo "$options" | sed "s| ${one%%=*}=[^ ]* | |")
+    done
+    options=$(echo $options $added)
+    text=$(sed "s|^options .*|options $options|" "$entry")
+    echo "$text" > "$entry"
+done
+"""
+
+KERNEL_INSTALL: Final = r"""
+[ "$1" = add ]
+mkdir -p "$tree/boot/loader/entries"
+options=$(cat "$tree/etc/kernel/cmdline" 2>/dev/null || sed 's/BOOT_IMAGE=[^ ]* //' "$tree/proc/cmdline")
+entry=$tree/boot/loader/entries/0123-$2.conf
+printf 'title Linux\nversion %s\noptions %s\nlinux %s\n' "$2" "$(echo $options)" "$3" > "$entry"
+"""

@@ -1,0 +1,303 @@
+"""Arguments of the kernel: for the next boot by the boot loader's files, for this one as /proc/cmdline says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from nfvhost.access.boot import boot_loader, kernel_args
+from nfvhost.access.machine import Machine
+from nfvhost.access.root import Root
+from nfvhost.errors import ApplyError, NfvhostError, PreconditionError, Problem
+from nfvhost.model.change import Activation, Change, Disruption
+from nfvhost.model.host import Host
+from nfvhost.model.plan import Plan
+from nfvhost.model.report import Drift
+from nfvhost.resources.kernel_cmdline import entries, grub
+from nfvhost.resources.kernel_cmdline.argument import contradictions, is_harmless, missing, name_of
+from nfvhost.resources.kernel_cmdline.state import BootLine, State
+from nfvhost.resources.own_files import Replacement, foreign_files, put_back, read_image, write_out
+
+RESOURCE: Final = "kernel_cmdline"
+_MENU: Final = "boot entries"
+# A machine with many kernels and slow disks takes its time in os-prober.
+_TIMEOUT_S: Final = 300.0
+_REASON: Final = "isolation, hugepages and the IOMMU are the kernel's own from its start"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelCmdline:
+    """The resource of the kernel's arguments; everyone else's stay, and a contradiction is refused by file and value.
+
+    Source: /etc/default/grub and grub.d with /boot/grub/grub.cfg; loader/entries of the boot partition with grubby, or
+    with /etc/kernel/cmdline and kernel-install; /proc/cmdline.
+    """
+
+    @property
+    def name(self) -> str:
+        return RESOURCE
+
+    @property
+    def state_type(self) -> type[State]:
+        return State
+
+    def read(self, machine: Machine, plan: Plan) -> State:
+        del plan
+        loader = boot_loader(machine.root)
+        return _read_grub(machine) if loader not in {"bls", "systemd-boot"} else _read_entries(machine, loader)
+
+    def diff(self, state: State, plan: Plan) -> tuple[Change, ...]:
+        wanted = missing(plan.kernel_args, tuple(word.text for word in state.foreign))
+        if wanted != state.ours:
+            return (_change(state.own.path, state.ours, wanted, state.active),)
+        stale = _stale(state, wanted)
+        return (_change(_MENU, (), wanted, state.active),) if stale else ()
+
+    def check(self, state: State, plan: Plan, host: Host) -> tuple[Problem, ...]:
+        changes = self.diff(state, plan)
+        if not changes:
+            return ()
+        wanted = _arguments(changes[0].after)
+        found = [
+            Problem(
+                what=f"nfvhost sets no {name_of(argument)} for the kernel, or not to such a value: {argument!r}",
+                where=f"{RESOURCE}: {name_of(argument)}",
+                hint="make a new plan: nfvhost plan",
+            )
+            for argument in wanted
+            if not is_harmless(argument)
+        ]
+        found += [
+            Problem(
+                what=f"{word.where} says {word.text}, planned is {_of_name(plan.kernel_args, word.text)}",
+                where=f"{RESOURCE}: {name_of(word.text)}",
+                hint=f"take it out of {word.where}",
+            )
+            for word in contradictions(wanted, state.foreign)
+        ]
+        if state.overrider is not None:
+            found.append(
+                Problem(
+                    what=f"{state.overrider} is read after it and drops what it says",
+                    where=f"{RESOURCE}: {state.own.path}",
+                    hint='let it keep what was there: GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT …"',
+                )
+            )
+        return (*found, *_obstacles(state, host))
+
+    def findings(self, state: State, plan: Plan) -> tuple[Problem, ...]:
+        if not plan.kernel_args:
+            return ()
+        return tuple(
+            Problem(
+                what="what it says can only be known by running it; the menu that it leads to is checked instead",
+                where=f"{RESOURCE}: {path}",
+            )
+            for path in state.unknown
+        )
+
+    def apply(self, machine: Machine, state: State, changes: tuple[Change, ...]) -> None:
+        wanted = _arguments(changes[0].after) if changes else state.ours
+        if not all(map(is_harmless, wanted)):
+            raise PreconditionError("holds what nfvhost does not set", where=f"{RESOURCE}: {' '.join(wanted)}")
+        if not changes:
+            return
+        write_out(machine.root, _replacements(state, changes))
+        _make_lines(machine, state, old=state.ours, new=wanted)
+
+    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
+        state = self.read(machine, plan)
+        drifts = [
+            Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before, hint=_hint(state))
+            for change in self.diff(state, plan)
+        ]
+        if drifts:
+            return tuple(drifts)
+        active = state.active or ()
+        return tuple(
+            Drift(
+                resource=RESOURCE,
+                key=name_of(argument),
+                planned=argument,
+                actual=_of_name(active, argument) or None,
+                pending=Activation.REBOOT,
+            )
+            for argument in missing(plan.kernel_args, active)
+        )
+
+    def image(self, state: State, changes: tuple[Change, ...]) -> State:
+        del changes
+        return state
+
+    def foreign(self, machine: Machine, before: State, changes: tuple[Change, ...]) -> tuple[Problem, ...]:
+        return foreign_files(machine.root, RESOURCE, _replacements(before, changes))
+
+    def rollback(
+        self, machine: Machine, before: State, changes: tuple[Change, ...], *, force: bool = False
+    ) -> tuple[Problem, ...]:
+        replacements = _replacements(before, changes)
+        if not replacements:
+            return ()
+        where = f"{RESOURCE}: {changes[0].key}"
+        left = put_back(machine.root, RESOURCE, replacements, force=force)
+        if left:
+            return left
+        new = _arguments(changes[0].after)
+        if not _differs(_lines(machine.root, before.loader), before.ours, new):
+            return ()
+        try:
+            _make_lines(machine, before, old=new, new=before.ours)
+        except NfvhostError as error:
+            return tuple(Problem(what=one.what, where=where, hint=one.hint) for one in error.problems)
+        return tuple(
+            Problem(what=f"{line.where} is not as before", where=where, hint=_hint(before))
+            for line in _differs(_lines(machine.root, before.loader), before.ours, new)
+        )
+
+
+def _read_grub(machine: Machine) -> State:
+    root = machine.root
+    own = read_image(root, grub.DROP_IN)
+    foreign, unknown, overrider = grub.others(root)
+    loader = boot_loader(root)
+    return State(
+        loader=loader,
+        own=own,
+        ours=grub.own_arguments(own.content),
+        shared=None,
+        foreign=foreign,
+        unknown=unknown,
+        overrider=overrider,
+        lines=grub.lines(root),
+        command=grub.command(machine),
+        obstacle=grub.obstacle(root) if loader == "grub" else "no boot loader is seen here that nfvhost knows",
+        active=kernel_args(root),
+    )
+
+
+def _read_entries(machine: Machine, loader: str) -> State:
+    root = machine.root
+    own = read_image(root, entries.NOTE)
+    ours = entries.noted(own.content)
+    found = entries.lines(root)
+    by_kernel_install = loader == "systemd-boot"
+    program = "kernel-install" if by_kernel_install else "grubby"
+    foreign = entries.others(found, ours)
+    return State(
+        loader=loader,
+        own=own,
+        ours=ours,
+        shared=read_image(root, entries.SHARED) if by_kernel_install else None,
+        foreign=entries.shared_words(root, ours) if by_kernel_install else foreign,
+        unknown=(),
+        overrider=None,
+        lines=found,
+        command=(program,) if machine.find(program) is not None else (),
+        obstacle=None
+        if found
+        else "there are no boot entries in loader/entries; kernels in one file with their "
+        "arguments (UKI) are signed as a whole",
+        active=kernel_args(root),
+    )
+
+
+def _lines(root: Root, loader: str | None) -> tuple[BootLine, ...]:
+    return entries.lines(root) if loader in {"bls", "systemd-boot"} else grub.lines(root)
+
+
+def _stale(state: State, wanted: tuple[str, ...]) -> tuple[BootLine, ...]:
+    """Entries of the menu that do not hold what the files say; nfvhost's own alone count."""
+    return tuple(line for line in state.lines if missing(wanted, line.arguments))
+
+
+def _differs(lines: tuple[BootLine, ...], ours: tuple[str, ...], gone: tuple[str, ...]) -> tuple[BootLine, ...]:
+    """Entries that lack one of ours, or hold one that is gone."""
+    return tuple(
+        line
+        for line in lines
+        if missing(ours, line.arguments) or any(one in line.arguments for one in gone if one not in ours)
+    )
+
+
+def _obstacles(state: State, host: Host) -> tuple[Problem, ...]:
+    """What keeps nfvhost from writing them at all."""
+    if host.container is not None:
+        return (
+            Problem(
+                what=f"this is a {host.container} container: the kernel's arguments are the machine's around it",
+                where=RESOURCE,
+                hint="apply the plan on that machine",
+            ),
+        )
+    found = []
+    if state.obstacle is not None:
+        found.append(Problem(what=state.obstacle, where=RESOURCE, hint=_hint(state)))
+    elif not state.command:
+        program = {"bls": "grubby", "systemd-boot": "kernel-install"}.get(state.loader or "", "update-grub")
+        found.append(Problem(what=f"{program} is not installed", where=RESOURCE, hint=_hint(state)))
+    return tuple(found)
+
+
+def _hint(state: State) -> str:
+    places = {"bls": "with grubby --update-kernel=ALL --args=…", "systemd-boot": f"in {entries.SHARED}"}
+    place = places.get(state.loader or "", "in GRUB_CMDLINE_LINUX_DEFAULT of /etc/default/grub, then grub-mkconfig")
+    return f"set them by hand {place}; nfvhost takes them as they are"
+
+
+def _change(key: str, before: tuple[str, ...], after: tuple[str, ...], active: tuple[str, ...] | None) -> Change:
+    gone = [argument for argument in before if argument not in after]
+    now = not missing(after, active or ()) and not any(argument in (active or ()) for argument in gone)
+    return Change(
+        resource=RESOURCE,
+        key=key,
+        before=" ".join(before) or None,
+        after=" ".join(after) or None,
+        activation=Activation.NOW if now else Activation.REBOOT,
+        disruption=Disruption.NONE,
+        reason=_REASON if after else "the plan needs none of them any more",
+    )
+
+
+def _arguments(text: str | None) -> tuple[str, ...]:
+    return tuple((text or "").split())
+
+
+def _of_name(arguments: tuple[str, ...], like: str) -> str:
+    """Those of the same name, as one text."""
+    return " ".join(argument for argument in arguments if name_of(argument) == name_of(like))
+
+
+def _replacements(state: State, changes: tuple[Change, ...]) -> tuple[Replacement, ...]:
+    """The files that the changes write, the note before what it is about."""
+    for change in changes:
+        if change.key != state.own.path:
+            continue
+        new = _arguments(change.after)
+        render = grub.render if state.own.path == grub.DROP_IN else entries.render_note
+        keys = (change.key,)
+        own = Replacement(before=state.own, content=render(new) if new else None, keys=keys)
+        if state.shared is None:
+            return (own,)
+        content = entries.with_arguments(state.shared.content, state.foreign, old=state.ours, new=new)
+        return (own, Replacement(before=state.shared, content=content, keys=keys))
+    return ()
+
+
+def _make_lines(machine: Machine, state: State, *, old: tuple[str, ...], new: tuple[str, ...]) -> None:
+    """Nothing, once the boot loader's own files say `new` in place of `old`; CommandError where that fails."""
+    if state.loader == "bls":
+        gone = [argument for argument in old if argument not in new]
+        argv = ["grubby", "--update-kernel=ALL"]
+        argv += [f"--remove-args={' '.join(gone)}"] if gone else []
+        argv += [f"--args={' '.join(new)}"] if new else []
+        machine.check(argv, timeout_s=_TIMEOUT_S)
+    elif state.loader == "systemd-boot":
+        for version, image in entries.kernels(machine.root):
+            machine.check(("kernel-install", "add", version, image), timeout_s=_TIMEOUT_S)
+    elif state.command:
+        machine.check(state.command, timeout_s=_TIMEOUT_S)
+    else:
+        raise ApplyError("update-grub is not installed", where=RESOURCE)
+
+
+__all__ = ["KernelCmdline"]
