@@ -57,6 +57,7 @@ class ScratchRoot(DirectoryRoot):
         super().write_attribute(path, text)
         if path == _COMPACT:
             self.kernel.grants |= self.kernel.compacted
+            (self.directory / path.strip("/")).write_text("")
         elif path.endswith("/nr_hugepages"):
             self._resize(path, int(text), before=int(before or 0))
 
