@@ -14,6 +14,8 @@ from nfvhost.model.host import HugepagePool, NumaNode
 
 NODES: Final = "/sys/devices/system/node"
 _CPUS: Final = "/sys/devices/system/cpu"
+# A byte in ACPI's SLIT.
+_DISTANCE: Final = re.compile(r"[0-9]{1,3}")
 _NODE: Final = re.compile(r"node(\d{1,5})")
 
 
@@ -98,7 +100,7 @@ def node_distances(root: Root, node: int, order: tuple[int, ...]) -> tuple[int, 
     Source: /sys/devices/system/node/node<N>/distance, which goes over the online nodes in ascending order.
     """
     words = (root.read_line(f"{NODES}/node{node}/distance") or "").split()
-    return tuple(map(int, words)) if len(words) == len(order) and all(map(str.isdecimal, words)) else ()
+    return tuple(map(int, words)) if len(words) == len(order) and all(map(_DISTANCE.fullmatch, words)) else ()
 
 
 def single_node(

@@ -34,6 +34,14 @@ def test_a_node_that_no_machine_has_is_no_node(make_tree: MakeTree, stated: str)
     assert read(make_tree, {**CARD, f"{NIC}/numa_node": stated}).nics[0].node is None
 
 
+@pytest.mark.parametrize("stated", ["10", "10 -1", "10 x", f"10 {'9' * 5000}"])
+def test_distances_that_are_no_distances_are_not_known(make_tree: MakeTree, stated: str) -> None:
+    nodes = "/sys/devices/system/node"
+    own = {f"{nodes}/node{node}/distance": text for node, text in enumerate(("10 21", stated))}
+    host = read(make_tree, {f"{nodes}/online": "0-1", **own})
+    assert [node.distances for node in host.nodes] == [(10, 21), ()]
+
+
 def test_an_iommu_group_is_a_number_of_the_kernels(make_tree: MakeTree) -> None:
     groups = "/sys/kernel/iommu_groups"
     host = read(make_tree, {**CARD, f"{groups}/{'9' * 30}/devices/": "", f"{groups}/7/devices/0000:01:00.0/": ""})
