@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from difflib import get_close_matches
 from typing import Final
 
+from nfvhost.access.ovs_rows import Pairs
 from nfvhost.errors import Problem
 from nfvhost.model.plan import Plan
 from nfvhost.resources.ovs_dpdk.difference import RESOURCE
@@ -22,12 +24,17 @@ def findings(state: State, plan: Plan) -> tuple[Problem, ...]:
     """Misspelt keys of others, tunnels that Open vSwitch forgets in part, and a data path that is half the kernel's."""
     if plan.ovs is None:
         return ()
-    return (*_misspelt(state, plan), *_forgetful_tunnels(plan), *_kernel_ports(state, plan))
+    planned = {key for key, _ in plan.ovs.other_config}
+    return (
+        *misspelt(state.database.other_config, planned=planned),
+        *_forgetful_tunnels(plan),
+        *_kernel_ports(state, plan),
+    )
 
 
-def _misspelt(state: State, plan: Plan) -> Iterator[Problem]:
-    planned = {key for key, _ in plan.ovs.other_config} if plan.ovs is not None else set()
-    for key, value in state.database.other_config:
+def misspelt(settings: Pairs, *, planned: AbstractSet[str] = frozenset()) -> Iterator[Problem]:
+    """The keys of Open_vSwitch.other_config that no release reads, and that are almost one of those it does."""
+    for key, value in settings:
         near = get_close_matches(key, sorted(KNOWN_KEYS), n=1, cutoff=_ALIKE)
         if key not in KNOWN_KEYS and key not in planned and near:
             yield Problem(

@@ -1,0 +1,25 @@
+"""PMD threads for CPUs that do not run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from nfvhost.doctor.evidence import Evidence
+from nfvhost.doctor.finding import PMD_MASK, Rule, Severity, Sign, need
+
+
+def _look(evidence: Evidence) -> Iterator[Sign]:
+    missing = need(evidence.pmd_mask, PMD_MASK) - evidence.host.online
+    if missing:
+        yield Sign(evidence=f"{missing.named}: in pmd-cpu-mask; online are {evidence.host.online}")
+
+
+RULE: Final = Rule(
+    name="pmd-offline",
+    severity=Severity.WARNING,
+    sees="CPUs of pmd-cpu-mask that are offline or not there",
+    why="Open vSwitch makes fewer PMD threads than the mask has bits, and says so only in its log",
+    hint="write a mask of online CPUs; a hexadecimal mask has CPU 0 at its right end",
+    look=_look,
+)
