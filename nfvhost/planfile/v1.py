@@ -18,7 +18,7 @@ API_VERSION: Final = "nfvhost/v1"
 # Everything that says `kind:`; the first two are read, the others are only written.
 KINDS: Final = (
     *("Profile", "Plan", "Host", "Capture", "Explanation", "Diff", "Report", "Verification"),
-    *("Sandbox", "Sandboxes", "Probe"),
+    *("Sandbox", "Sandboxes", "Probe", "Diagnosis"),
 )
 
 
