@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from nfvhost import __version__
-from nfvhost.cli import apply, capture, diff, inspect, plan, verify
+from nfvhost.cli import apply, capture, confirm, diff, doctor, history, inspect, plan, rollback, verify
 from nfvhost.cli.ending import DEBUG, die_of, stdout_failed
 from nfvhost.cli.sandbox import sandbox
 from nfvhost.cli.terminal import StdoutError, emit, open_streams
@@ -22,6 +22,8 @@ HELP: Final = """Turn a server into an NFV host: look, plan, explain, apply, ver
   nfvhost diff plan.yaml      what would change
   nfvhost apply plan.yaml     change it, verify it, or put it back
   nfvhost verify plan.yaml    is it still so?
+  nfvhost rollback            back to what was there before
+  nfvhost doctor              what is wrong here, with no plan at hand
 
 \b
 Exit codes: 0 done or nothing to do, 1 bug, 2 usage, 3 bad document, 4 stale plan,
@@ -46,6 +48,10 @@ for verb, summary, text in (
     (diff.diff, "Show what apply would change.", diff.HELP),
     (apply.apply, "Make the machine what the plan says.", apply.HELP),
     (verify.verify, "Say where it is not what the plan says.", verify.HELP),
+    (rollback.rollback, "Put the machine back to what it was.", rollback.HELP),
+    (history.history, "List what was applied.", history.HELP),
+    (confirm.confirm, "Keep what was applied to be confirmed.", confirm.HELP),
+    (doctor.doctor, "Find the known failures of an NFV host.", doctor.HELP),
 ):
     app.command(verb.__name__, help=text, short_help=summary)(verb)
 app.add_typer(sandbox, name="sandbox", short_help="A private OVS-DPDK to try a plan on.")

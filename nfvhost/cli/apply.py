@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nfvhost.cli.ending import ending
-from nfvhost.cli.options import JsonOption, OvsdbOption, PlanArgument
+from nfvhost.cli.options import JsonOption, OvsdbOption, PlanArgument, YesOption
 from nfvhost.cli.terminal import confirmed, emit, painted, say
 from nfvhost.errors import ExitCode
 
@@ -20,19 +20,30 @@ if TYPE_CHECKING:
 HELP = """Show the differences, ask, change, verify; or put everything back.
 
 Asks at a terminal only. Elsewhere, without --yes, it changes nothing and ends with 10 where there is something to do.
-A second apply changes nothing. Ends with 20 where a reboot is still needed.
+A second apply changes nothing. Ends with 20 where a reboot is still needed. What a killed apply left half done is
+told and refused (5) until --resume finishes it, or `nfvhost rollback` takes it back.
 
 \b
 Examples:
   nfvhost apply plan.yaml
   nfvhost apply plan.yaml --yes --json
+  nfvhost apply plan.yaml --yes --confirm-within 120
 """
 
 
 @ending
 def apply(
     plan: PlanArgument,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
+    confirm_within: Annotated[
+        int | None,
+        typer.Option(
+            "--confirm-within", metavar="SECONDS", min=1, help="Roll back by itself unless `nfvhost confirm` comes."
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Finish an apply of this plan that was cut off.")] = False,
+    only: Annotated[list[str] | None, typer.Option("--only", metavar="RESOURCE", help="This resource alone.")] = None,
+    skip: Annotated[list[str] | None, typer.Option("--skip", metavar="RESOURCE", help="All but this one.")] = None,
     ovsdb: OvsdbOption = None,
     json: JsonOption = False,
 ) -> ExitCode:
@@ -42,7 +53,9 @@ def apply(
     from nfvhost.cli.subject import open_subject  # noqa: PLC0415 - the same
 
     subject = open_subject(plan, ovsdb=ovsdb)
-    changes = engine.diff(subject.plan, subject.machine)
+    if not resume:
+        engine.refuse_half_done(engine.Store(subject.machine))
+    changes = engine.diff(subject.plan, subject.machine, only=only or (), skip=skip or ())
     for change in changes:
         say(painted(change_line(change), sys.stderr))
     if changes and not yes and not confirmed(f"Apply {len(changes)} changes?"):
@@ -50,8 +63,18 @@ def apply(
             _print(_not_tried(changes), json=True)
         say("nothing was changed; --yes applies it")
         return ExitCode.DIFFERENCES
-    report = engine.apply(subject.plan, subject.machine, subject.host)
+    report = engine.apply(
+        subject.plan,
+        subject.machine,
+        subject.host,
+        only=only or (),
+        skip=skip or (),
+        resume=resume,
+        confirm_within_s=confirm_within,
+    )
     _print(report, json=json)
+    if confirm_within is not None and report.results:
+        say(f"all of it is rolled back in {confirm_within} s; to keep it: nfvhost confirm")
     return _exit_code(report)
 
 

@@ -22,3 +22,7 @@ OvsdbOption = Annotated[
 ]
 PlanArgument = Annotated[str, typer.Argument(metavar="PLAN", help="A plan that `nfvhost plan` wrote.")]
 NameOption = Annotated[str, typer.Option("--name", metavar="NAME", help="Which sandbox.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+StateDirOption = Annotated[
+    str | None, typer.Option("--state-dir", metavar="DIR", hidden=True, help="Where journals are. [/var/lib/nfvhost]")
+]

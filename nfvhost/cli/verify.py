@@ -26,9 +26,11 @@ def verify(plan: PlanArgument, ovsdb: OvsdbOption = None, json: JsonOption = Fal
     """Tell the drift."""
     from nfvhost import engine  # noqa: PLC0415 - each verb loads what it needs
     from nfvhost.cli.changes import drift_line  # noqa: PLC0415 - the same
+    from nfvhost.cli.past import tell_half_done  # noqa: PLC0415 - the same
     from nfvhost.cli.subject import open_subject  # noqa: PLC0415 - the same
 
     subject = open_subject(plan, ovsdb=ovsdb)
+    tell_half_done(subject.machine)
     drifts = engine.verify(subject.plan, subject.machine)
     findings = engine.findings(subject.plan, subject.machine)
     if json:

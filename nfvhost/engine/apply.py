@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
 from nfvhost import __version__
 from nfvhost.access.machine import Machine
 from nfvhost.access.ovsdb import kept_connections
+from nfvhost.engine.confirm import refuse_unconfirmed, start_reverter
+from nfvhost.engine.diff import chosen
 from nfvhost.engine.interrupt import Interrupted, interruptible, undisturbed
 from nfvhost.engine.journal import (
     VERSION,
@@ -46,21 +48,25 @@ _OUTCOMES = {
 }
 
 
-def apply(
+def apply(  # noqa: PLR0913 - one for each option of the command
     plan: Plan,
     machine: Machine,
     host: Host,
     *,
     progress: Progress = lambda _step, _change: None,
     resources: tuple[Resource[Any], ...] = ORDER,
+    only: Collection[str] = (),
+    skip: Collection[str] = (),
     resume: bool = False,
+    confirm_within_s: int | None = None,
     store: Store | None = None,
 ) -> Report:
     """What became of each change; `host` is the machine inspected just now, to compare with the plan's.
 
     StalePlanError, PreconditionError: nothing was changed. ApplyError: all was put back. RollbackError: its problems
     say what is left. A second apply of the same plan writes nothing and reports no change. What was cut off before is
-    refused (PreconditionError), or with `resume` finished; should that fail, the first try is put back as well.
+    refused (PreconditionError), or with `resume` finished; should that fail, the first try is put back as well. With
+    `confirm_within_s`, all is taken back that long after the end unless `confirm` is called.
     """
     store = store or Store(machine)
     with locked(machine), kept_connections():
@@ -69,11 +75,11 @@ def apply(
         earlier = _earlier(store, plan) if resume else None
         _refuse_stale(plan, host)
         progress(Step.CHECK, None)
-        works = _prepare(plan, machine, host, resources)
+        works = _prepare(plan, machine, host, chosen(resources, only=only, skip=skip))
         warnings = tuple(str(found) for work in works for found in work.resource.findings(work.before, plan))
         run = _Run(plan, machine, store, progress, earlier, resources)
-        run.write_down([work for work in works if work.changes])
         try:
+            run.write_down([work for work in works if work.changes], confirm_within_s=confirm_within_s)
             _carry_out_all(run, works, store)
         finally:
             run.close()
@@ -125,18 +131,23 @@ class _Run:
         self._writer: Writer | None = None
         self._started: list[Work] = []
 
-    def write_down(self, works: Sequence[Work]) -> None:
+    def write_down(self, works: Sequence[Work], *, confirm_within_s: int | None) -> None:
         """All that is to be changed and what is there now, on disk; nothing where nothing is to be done."""
         if works:
+            if self._earlier is None:
+                refuse_unconfirmed(self._store)
             self._writer = self._store.create(
                 partial(
                     _begin,
                     plan=self._plan,
                     at=self._store.now(),
                     resumes=self._earlier.id if self._earlier is not None else None,
+                    confirm_within_s=confirm_within_s,
                 ),
                 [_before(work) for work in works],
             )
+            if confirm_within_s is not None:
+                start_reverter(self._machine, self._writer.id, within_s=confirm_within_s)
         elif self._earlier is not None:
             self._writer = self._store.reopen(self._earlier.last)
 
@@ -207,7 +218,7 @@ def plan_digest(plan: Plan) -> str:
     return hashlib.sha256(to_json(plan_document(plan)).encode()).hexdigest()
 
 
-def _begin(number: int, *, plan: Plan, at: Moment, resumes: int | None) -> Begin:
+def _begin(number: int, *, plan: Plan, at: Moment, resumes: int | None, confirm_within_s: int | None) -> Begin:
     return Begin(
         version=VERSION,
         id=number,
@@ -218,6 +229,7 @@ def _begin(number: int, *, plan: Plan, at: Moment, resumes: int | None) -> Begin
         host=plan.host.name,
         fingerprint=plan.host.fingerprint,
         resumes=resumes,
+        confirm_within_s=confirm_within_s,
     )
 
 

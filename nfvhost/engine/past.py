@@ -99,6 +99,13 @@ class PastApply:
         asked = self.begin.confirm_within_s is not None
         return asked and not self.last.confirmed and self.stage in {Stage.APPLIED, Stage.HALF_APPLIED}
 
+    def confirmation_due_s(self, now: Moment) -> float:
+        """Seconds until it is taken back; 0 or less where its time is over, also by a reboot."""
+        since = self.ended or self.begin.at
+        if since.boot != now.boot:
+            return 0.0
+        return (self.begin.confirm_within_s or 0) - (now.since_boot_s - since.since_boot_s)
+
 
 def past(store: Store) -> Iterator[PastApply]:
     """The applies that may have changed something, newest first; PreconditionError where a journal cannot be read."""

@@ -48,6 +48,7 @@ def rollback(
     *,
     to: int | None = None,
     force: bool = False,
+    unconfirmed: int | None = None,
     reason: str = "asked for",
     progress: Progress = lambda _step, _change: None,
     resources: Sequence[Resource[Any]] = ORDER,
@@ -56,17 +57,26 @@ def rollback(
     """What became of each apply that was taken back, newest first: the last one, or all down to `to`.
 
     A rollback that was cut off is gone on with. What someone else has changed since stays, unless `force`, and is
-    among the problems. PreconditionError, UsageError: nothing was changed.
+    among the problems. With `unconfirmed`, that apply, if it still waits for a confirmation and its time is over.
+    PreconditionError, UsageError: nothing was changed.
     """
     store = store or Store(machine)
     with locked(machine), kept_connections():
-        applies = to_undo(machine, to=to, store=store)
+        applies = to_undo(machine, to=to, store=store) if unconfirmed is None else _overdue(store, unconfirmed)
         works = [works_of(one, resources) for one in applies]
         with undisturbed():
             return tuple(
                 _undone(one, below, machine, store, progress=progress, force=force, reason=reason)
                 for one, below in zip(applies, works, strict=True)
             )
+
+
+def _overdue(store: Store, number: int) -> tuple[PastApply, ...]:
+    """The newest apply, where it is that one, nobody has confirmed it, and its time is over."""
+    one = next((one for one in past(store) if one.stage is not Stage.ROLLED_BACK), None)
+    if one is None or all(journal.id != number for journal in one.journals):
+        return ()
+    return (one,) if one.waits_for_confirmation and one.confirmation_due_s(store.now()) <= 0 else ()
 
 
 def _undone(
