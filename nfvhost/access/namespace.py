@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 # include/uapi/linux/sched.h
 _CLONE_NEWNS: Final = 0x00020000
+# include/uapi/linux/mount.h: MS_REC and MS_SLAVE, what `mount --make-rslave` asks.
+_MAKE_RSLAVE: Final = 0x4000 | 1 << 19
 _CLONE_NEWNET: Final = 0x40000000
 _ETH_P_ALL: Final = 0x0003  # include/uapi/linux/if_ether.h
 # include/uapi/linux/sockios.h, ethtool.h
@@ -99,6 +101,8 @@ def _enter(netns: str, *, own_mounts: bool) -> None:
             os.close(descriptor)
         if own_mounts:
             _libc("unshare", _CLONE_NEWNS)
+            # systemd makes all mounts shared: those made here would show up outside as well.
+            _libc("mount", None, b"/", None, _MAKE_RSLAVE, None)
     except OSError as error:
         raise PreconditionError(
             f"the network namespace cannot be entered: {error.strerror}",
@@ -107,7 +111,7 @@ def _enter(netns: str, *, own_mounts: bool) -> None:
         ) from error
 
 
-def _libc(function: str, *arguments: int) -> None:
+def _libc(function: str, *arguments: int | bytes | None) -> None:
     """Nothing; OSError where the call fails. os.setns and os.unshare came with Python 3.12."""
     libc = ctypes.CDLL(None, use_errno=True)
     if getattr(libc, function)(*arguments) != 0:

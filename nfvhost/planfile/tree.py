@@ -20,6 +20,7 @@ _SHOWN: Final = 60
 # Far above the depth of any document; below what Python's stack allows to whoever walks the tree later.
 _DEPTH: Final = 50
 _BASES: Final = {"0x": 16, "0o": 8, "0b": 2}
+_MOST_DIGITS: Final = 4300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +182,9 @@ def _whole(text: str) -> int | None:
     sign = -1 if digits.startswith("-") else 1
     digits = digits.lstrip("+-")
     base = _BASES.get(digits[:2], 10)
+    # Python's own limit came with 3.11.0's last candidate (sys.set_int_max_str_digits), and is 4300.
+    if len(digits) > _MOST_DIGITS:
+        return None
     try:
         return sign * int(digits[2:] if base != 10 else digits, base)  # noqa: PLR2004 - decimal has no prefix
     except ValueError:

@@ -190,7 +190,6 @@ def _isolate_mounts(label: str) -> None:
     def mount(*words: str) -> None:
         check(["mount", *words], timeout_s=_TIMEOUT_S)
 
-    mount("--make-rslave", "/")
     # /sys/class/net shows the namespace in which it was mounted (ip-netns(8) does the same).
     check(["umount", "-l", "/sys"], timeout_s=_TIMEOUT_S)
     mount("-t", "sysfs", "sysfs", "/sys")

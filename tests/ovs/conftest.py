@@ -54,7 +54,8 @@ class Switch:
             f'other_config:dpdk-extra="{arguments}"',
             f"other_config:pmd-cpu-mask={1 << cpu:#x}",
         )
-        assert self.vsctl("get", "Open_vSwitch", ".", "dpdk_initialized") == "true"
+        # 2.17 says so only after it has said that it is done.
+        self.vsctl("wait-until", "Open_vSwitch", ".", "dpdk_initialized=true")
 
     def add_bridge(self, bridge: str) -> None:
         """A bridge of the userspace data path."""

@@ -370,6 +370,20 @@ def test_without_root_nothing_is_tried() -> None:
         os.seteuid(0)
 
 
+def test_mounts_of_its_own_stay_so_where_systemd_has_made_all_mounts_shared(
+    new_switch: NewSwitch, tmp_path: Path
+) -> None:
+    netns = new_switch("n").sandbox.netns
+    mount = ["mount", "-t", "tmpfs", "none", str(tmp_path)]
+
+    def outside() -> bool:
+        check(["mount", "--make-rshared", "/"], timeout_s=5)
+        call_inside(netns, lambda: check(mount, timeout_s=5), own_mounts=True)
+        return os.path.ismount(tmp_path)
+
+    assert not call_inside(netns, outside, own_mounts=True)
+
+
 def test_a_machine_without_an_ovs_of_dpdk_is_told_the_package(new_switch: NewSwitch) -> None:
     directory = "/usr/lib/openvswitch-switch-dpdk"
     if not os.path.isdir(directory):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unpack import unpack
 
 from nfvhost.access.archive import open_root
 from nfvhost.access.recording import RecordingRoot
@@ -163,8 +164,7 @@ def test_a_capture_of_a_capture_is_the_same_file(machine_tree: Network, tmp_path
 def test_the_unpacked_capture_is_the_same_machine(machine_tree: Network, tmp_path: Path) -> None:
     path = tmp_path / "host.tar.xz"
     write_capture(machine_tree.root, str(path))
-    with tarfile.open(path) as tar:
-        tar.extractall(tmp_path / "unpacked", filter="data")
+    unpack(path, tmp_path / "unpacked")
     assert inspect_host(open_root(str(tmp_path / "unpacked"))) == inspect_host(open_root(str(path)))
 
 
