@@ -77,10 +77,13 @@ def plan(
 
         emit(dump_plan(made))
         return
+    named = output is not None
     if told is None and not json:
         output = output or DEFAULT_OUTPUT
     # Before the screen, which a pager may cut short.
     unwritten = None if output is None else _save(output, made)
+    if unwritten is not None and named:
+        raise unwritten
     if told is not None:
         _tell(told, json=json)
     elif json:
@@ -98,7 +101,7 @@ def plan(
 
 
 def _save(output: str, made: Plan) -> PreconditionError | None:
-    """Why the plan could not be written: to be raised after it was shown, which may be all that was wanted."""
+    """Why the plan could not be written; where nobody named the file, to be raised after the plan was shown."""
     from nfvhost.planfile import save_plan  # noqa: PLC0415 - each verb loads what it needs
 
     try:
