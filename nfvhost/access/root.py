@@ -117,6 +117,10 @@ class Root(ABC):
         del folders
         raise _capture(path)
 
+    def remove_leftover(self, path: str) -> None:
+        """Nothing, once what a killed write of this file left beside it is gone; the file stays as it is."""
+        raise _capture(path)
+
     def write_attribute(self, path: str, text: str) -> None:
         """Nothing, once the kernel has taken exactly this text, of an attribute that is there; never makes a file.
 
@@ -154,6 +158,10 @@ class DirectoryRoot(Root):
     def remove_file(self, path: str, *, folders: tuple[str, ...] = ()) -> None:
         self._demand_writable(path)
         writing.remove_file(self._base, path, folders=folders, changing=self.changing)
+
+    def remove_leftover(self, path: str) -> None:
+        self._demand_writable(path)
+        writing.remove_leftover(self._base, path, changing=self.changing)
 
     def write_attribute(self, path: str, text: str) -> None:
         self._demand_writable(path)

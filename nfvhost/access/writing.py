@@ -72,6 +72,13 @@ def remove_file(base: str, path: str, *, folders: tuple[str, ...], changing: Cha
             _remove_folder(base, one, changing)
 
 
+def remove_leftover(base: str, path: str, *, changing: Changing) -> None:
+    """Nothing, once the temporary file of a killed write is gone; the file itself stays as it is."""
+    folder, leaf = _split(path)
+    with _errors(path), contextlib.suppress(FileNotFoundError), _opened(base, folder) as parent:
+        _unlink(parent, _temporary(leaf), path, changing)
+
+
 def file_mode(base: str, path: str) -> int | None:
     """Permission bits of the file itself, no link followed; None where there is none."""
     folder, leaf = _split(path)

@@ -51,6 +51,7 @@ def write_out(root: Root, replacements: tuple[Replacement, ...]) -> None:
     """Nothing, once each file holds what it is to hold; errors as of Root.write_file."""
     for one in replacements:
         if root.read_bytes(one.path) == one.content:
+            root.remove_leftover(one.path)
             continue
         if one.content is None:
             root.remove_file(one.path)
@@ -95,9 +96,13 @@ def _restore(root: Root, before: FileImage, *, now: bytes | None) -> None:
     if before.content is not None:
         if now != before.content or root.file_mode(before.path) != before.mode:
             root.write_file(before.path, before.content, mode=before.mode or _MODE)
+        else:
+            root.remove_leftover(before.path)
         return
     if now is not None or any(root.exists(folder) for folder in before.absent_folders):
         root.remove_file(before.path, folders=before.absent_folders)
+    else:
+        root.remove_leftover(before.path)
 
 
 def _problems(resource: str, one: Replacement, what: str, *, hint: str | None = None) -> list[Problem]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cases import CASES, Case
@@ -39,3 +41,12 @@ def bench(tmp_path: Path) -> Callable[[str], tuple[Case, ScratchMachine]]:
         return found, found.machine(tmp_path / name)
 
     return make
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:  # noqa: ANN401 - pytest keeps its class to itself
+    """Prints at how many points a process was killed."""
+    points: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("passed", ()):
+        points.update({name: int(value) for name, value in report.user_properties if name.startswith("kill points")})
+    for name, number in sorted(points.items()):
+        terminalreporter.write_line(f"{name}: {number}")

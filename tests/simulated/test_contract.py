@@ -9,12 +9,18 @@ import pytest
 from contract import run
 
 from nfvhost.errors import ApplyError
+from nfvhost.model.change import Activation
 from nfvhost.model.report import Outcome
 
 if TYPE_CHECKING:
     from cases import Case
     from scratch import ScratchMachine
 
+_OUTCOMES = {
+    Activation.NOW: Outcome.APPLIED,
+    Activation.RESTART: Outcome.PENDING_RESTART,
+    Activation.REBOOT: Outcome.PENDING_REBOOT,
+}
 Fresh = Callable[[], "ScratchMachine"]
 
 
@@ -38,11 +44,11 @@ def test_after_an_apply_nothing_differs_and_all_is_as_planned(case: Case, fresh:
     outcomes = run(case, scratch)
 
     assert outcomes
-    assert set(outcomes) == {Outcome.PENDING_REBOOT if case.waits else Outcome.APPLIED}
+    assert set(outcomes) == {_OUTCOMES[case.activation]}
     machine = scratch.machine()
     assert case.resource.diff(case.resource.read(machine, case.plan), case.plan) == ()
     assert [drift for drift in case.resource.verify(machine, case.plan) if drift.pending is None] == []
-    assert bool(case.resource.verify(machine, case.plan)) == case.waits
+    assert bool(case.resource.verify(machine, case.plan)) == case.pending
 
 
 def test_a_second_apply_writes_nothing_and_runs_nothing(case: Case, fresh: Fresh) -> None:

@@ -12,15 +12,29 @@ import synthetic
 from ovs_plans import OvsPlans
 from scratch import ScratchMachine
 
+from nfvhost.model.change import Activation
+from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.host import Host
 from nfvhost.model.pci import PciAddress
-from nfvhost.model.plan import MemoryPlan, NicPlan, NodeMemory, Pages, Plan
+from nfvhost.model.plan import (
+    MemoryPlan,
+    NeutronPlan,
+    NicPlan,
+    NodeMemory,
+    NovaPlan,
+    Pages,
+    PciDeviceSpec,
+    Plan,
+    ReservedHugepages,
+)
 from nfvhost.model.profile import Role
 from nfvhost.planner.fingerprint import planned_host
 from nfvhost.resources import Resource
 from nfvhost.resources.hugepages import Hugepages
 from nfvhost.resources.kernel_cmdline import KernelCmdline
 from nfvhost.resources.modules import Modules
+from nfvhost.resources.neutron_conf import NEUTRON_CONF
+from nfvhost.resources.nova_conf import NOVA_CONF
 
 HOST: Final = synthetic.host(packages=2, cores=4, node_mib=8192)
 RELEASE: Final = "6.1.0-13-amd64"
@@ -94,7 +108,8 @@ class Case:
     files: Mapping[str, str | bytes]
     programs: Mapping[str, str] = field(default_factory=dict)
     host: Host = HOST
-    waits: bool = False  # for a reboot
+    activation: Activation = Activation.NOW
+    pending: bool = False  # whether that can be seen afterwards
 
     def machine(self, top: Path) -> ScratchMachine:
         """The machine, made in this folder."""
@@ -143,14 +158,55 @@ SYSTEMD_BOOT: Final = {
     "/etc/kernel/cmdline": "root=/dev/sda1 ro quiet\n",
 }
 
+NOVA: Final = NovaPlan(
+    cpu_dedicated_set=CpuSet.parse("2-3,6-7"),
+    cpu_shared_set=CpuSet.parse("0-1"),
+    reserved_host_memory_mib=6144,
+    reserved_huge_pages=tuple(ReservedHugepages(node=node, size_kib=2048, count=64) for node in (0, 1)),
+    pci_device_specs=(
+        PciDeviceSpec(address=PciAddress.parse("0000:10:00.0"), physical_network="physnet1", trusted=True),
+        PciDeviceSpec(address=PciAddress.parse("0000:10:00.1"), physical_network=None, trusted=False),
+    ),
+)
+NEUTRON: Final = NeutronPlan(
+    datapath_type="netdev", vhostuser_socket_dir="/run/vhost", bridge_mappings=(("physnet1", "br-phy"),)
+)
+# openstack-nova-compute and openstack-neutron-openvswitch of RDO.
+RDO: Final = {
+    "/usr/lib/systemd/system/openstack-nova-compute.service": "[Service]\nExecStart=/usr/bin/nova-compute\n",
+    "/usr/share/nova/nova-dist.conf": "[DEFAULT]\nlogdir = /var/log/nova\n",
+    "/etc/nova/nova.conf": "[DEFAULT]\ntransport_url = rabbit://openstack:secret@controller\n"
+    'reserved_host_memory_mb = 512\n[pci]\ndevice_spec = {"vendor_id": "10de"}\n',
+    "/usr/lib/systemd/system/neutron-openvswitch-agent.service": "[Service]\n"
+    "ExecStart=/usr/bin/neutron-openvswitch-agent "
+    "--config-file /usr/share/neutron/neutron-dist.conf --config-file /etc/neutron/neutron.conf "
+    "--config-file /etc/neutron/plugins/ml2/openvswitch_agent.ini --config-dir /etc/neutron/conf.d/common "
+    "--config-dir /etc/neutron/conf.d/neutron-openvswitch-agent --log-file /var/log/neutron/openvswitch-agent.log\n",
+    "/etc/neutron/neutron.conf": "[DEFAULT]\ncore_plugin = ml2\n",
+    "/etc/neutron/plugins/ml2/openvswitch_agent.ini": "[ovs]\nbridge_mappings = provider:br-ex\n",
+    "/etc/neutron/conf.d/common/": "",
+    "/etc/neutron/conf.d/neutron-openvswitch-agent/": "",
+}
+
 CASES: Final = (
+    Case(name="nova_conf", resource=NOVA_CONF, plan=plan(nova=NOVA), files=RDO),
+    Case(
+        name="nova_conf-running",
+        resource=NOVA_CONF,
+        plan=plan(nova=NOVA),
+        files={**RDO, "/proc/812/cmdline": "/usr/bin/python3\0/usr/bin/nova-compute\0"},
+        activation=Activation.RESTART,
+    ),
+    Case(name="nova_conf-before-nova", resource=NOVA_CONF, plan=plan(nova=NOVA), files={}),
+    Case(name="neutron_conf", resource=NEUTRON_CONF, plan=plan(neutron=NEUTRON), files=RDO),
     Case(
         name="kernel_cmdline-grub",
         resource=KernelCmdline(),
         plan=plan(kernel_args=ARGUMENTS),
         files=GRUB,
         programs={"update-grub": programs.UPDATE_GRUB},
-        waits=True,
+        activation=Activation.REBOOT,
+        pending=True,
     ),
     Case(
         name="kernel_cmdline-bls",
@@ -158,7 +214,8 @@ CASES: Final = (
         plan=plan(kernel_args=ARGUMENTS),
         files=BLS,
         programs={"grubby": programs.GRUBBY},
-        waits=True,
+        activation=Activation.REBOOT,
+        pending=True,
     ),
     Case(
         name="kernel_cmdline-systemd-boot",
@@ -166,7 +223,8 @@ CASES: Final = (
         plan=plan(kernel_args=ARGUMENTS),
         files=SYSTEMD_BOOT,
         programs={"kernel-install": programs.KERNEL_INSTALL},
-        waits=True,
+        activation=Activation.REBOOT,
+        pending=True,
     ),
     Case(
         name="hugepages",

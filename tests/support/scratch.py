@@ -22,6 +22,10 @@ tree={tree} folder={folder}
 echo "${{0##*/}} $*" >> "$folder/calls"
 call=$(wc -l < "$folder/calls")
 [ "$(cat "$folder/fail_at" 2>/dev/null)" != "$call" ] || {{ echo "told to fail" >&2; exit 1; }}
+case $(cat "$folder/kill_at" 2>/dev/null) in
+"before $call") kill -9 $PPID; exit 1 ;;
+"after $call") trap 'kill -9 $PPID' EXIT ;;
+esac
 """
 
 
@@ -126,6 +130,17 @@ class ScratchMachine:
     def fail_command(self, number: int) -> None:
         """Lets that one of its commands fail, counted from 1, before it has done anything."""
         (self.programs / "fail_at").write_text(str(number))
+
+    def kill_at_command(self, number: int, when: str) -> None:
+        """Lets that one of its commands kill whoever runs it, `before` or `after` it does its work."""
+        (self.programs / "kill_at").write_text(f"{when} {number}")
+
+    def unharmed(self) -> None:
+        """Nothing is to go wrong any more."""
+        for name in ("fail_at", "kill_at"):
+            (self.programs / name).unlink(missing_ok=True)
+        self.kernel.fail_at = self.kernel.kill_at = None
+        self.kernel.calls.clear()
 
     def snapshot(self) -> dict[str, tuple[int, str | bytes | None]]:
         """Mode and content of everything in the tree; of a folder None, of a link its text."""

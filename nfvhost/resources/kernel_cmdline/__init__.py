@@ -135,13 +135,12 @@ class KernelCmdline:
     def rollback(
         self, machine: Machine, before: State, changes: tuple[Change, ...], *, force: bool = False
     ) -> tuple[Problem, ...]:
-        replacements = _replacements(before, changes)
-        if not replacements:
+        if not changes:
             return ()
         where = f"{RESOURCE}: {changes[0].key}"
-        left = put_back(machine.root, RESOURCE, replacements, force=force)
-        if left:
-            return left
+        left = put_back(machine.root, RESOURCE, _replacements(before, changes), force=force)
+        if left or changes[0].key == _MENU:
+            return left  # a menu that does not follow its files is nobody's wish
         new = _arguments(changes[0].after)
         if not _differs(_lines(machine.root, before.loader), before.ours, new):
             return ()
@@ -181,17 +180,19 @@ def _read_entries(machine: Machine, loader: str) -> State:
     ours = entries.noted(own.content)
     found = entries.lines(root)
     by_kernel_install = loader == "systemd-boot"
+    shared = read_image(root, entries.SHARED) if by_kernel_install else None
+    next_kernel = entries.shared_line(shared.content) if shared is not None else None
     program = "kernel-install" if by_kernel_install else "grubby"
     foreign = entries.others(found, ours)
     return State(
         loader=loader,
         own=own,
         ours=ours,
-        shared=read_image(root, entries.SHARED) if by_kernel_install else None,
+        shared=shared,
         foreign=entries.shared_words(root, ours) if by_kernel_install else foreign,
         unknown=(),
         overrider=None,
-        lines=found,
+        lines=(*found, *((next_kernel,) if next_kernel is not None else ())),
         command=(program,) if machine.find(program) is not None else (),
         obstacle=None
         if found
@@ -269,18 +270,16 @@ def _of_name(arguments: tuple[str, ...], like: str) -> str:
 
 def _replacements(state: State, changes: tuple[Change, ...]) -> tuple[Replacement, ...]:
     """The files that the changes write, the note before what it is about."""
+    found: list[Replacement] = []
     for change in changes:
-        if change.key != state.own.path:
-            continue
-        new = _arguments(change.after)
-        render = grub.render if state.own.path == grub.DROP_IN else entries.render_note
-        keys = (change.key,)
-        own = Replacement(before=state.own, content=render(new) if new else None, keys=keys)
-        if state.shared is None:
-            return (own,)
-        content = entries.with_arguments(state.shared.content, state.foreign, old=state.ours, new=new)
-        return (own, Replacement(before=state.shared, content=content, keys=keys))
-    return ()
+        new, keys = _arguments(change.after), (change.key,)
+        if change.key == state.own.path:
+            render = grub.render if state.own.path == grub.DROP_IN else entries.render_note
+            found.append(Replacement(before=state.own, content=render(new) if new else None, keys=keys))
+        if state.shared is not None:
+            content = entries.with_arguments(state.shared.content, state.foreign, old=state.ours, new=new)
+            found.append(Replacement(before=state.shared, content=content, keys=keys))
+    return tuple(found)
 
 
 def _make_lines(machine: Machine, state: State, *, old: tuple[str, ...], new: tuple[str, ...]) -> None:

@@ -71,6 +71,15 @@ def shared_words(root: Root, ours: tuple[str, ...]) -> tuple[Word, ...]:
     return tuple(Word(text=word, where="/proc/cmdline") for word in words if not word.startswith(_LOADERS_OWN))
 
 
+def shared_line(content: bytes | None) -> BootLine | None:
+    """What the shared file says to the next kernel; None where there is none."""
+    if content is None:
+        return None
+    lines = content.decode(errors="replace").splitlines()
+    text = " ".join(line for line in lines if not line.startswith("#"))
+    return BootLine(where=SHARED, arguments=split_cmdline(text))
+
+
 def with_arguments(
     content: bytes | None, foreign: tuple[Word, ...], *, old: tuple[str, ...], new: tuple[str, ...]
 ) -> bytes:
