@@ -1,9 +1,10 @@
-"""Every resource by way of the journal: rolled back later, and after a kill at any write of its own or the journal's."""
+"""Every resource by way of the journal: rolled back later, and after a kill at any write of either."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,7 @@ def test_an_apply_killed_at_any_write_is_rolled_back_by_its_journal(
         assert scratch.snapshot() == before, point
         assert engine.half_done(engine.Store(scratch.machine())) is None
     with capsys.disabled():
-        print(f" {case.name}: {last} kill points with a journal", end="")
+        sys.stdout.write(f" {case.name}: {last} kill points with a journal\n")
 
 
 def test_an_apply_killed_at_any_write_is_resumed_and_then_rolled_back_to_before_the_first_try(
