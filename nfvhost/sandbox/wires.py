@@ -12,8 +12,11 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
+from nfvhost.access.clock import wait_for
 from nfvhost.access.command import check
 from nfvhost.access.namespace import DIRECTORY, disable_transmit_checksum
+from nfvhost.access.process import read_process
+from nfvhost.access.root import DirectoryRoot
 
 _TIMEOUT_S: Final = 20.0
 
@@ -68,10 +71,21 @@ def make_wires(netns: str, peers: tuple[str, str]) -> None:
 
 
 def remove_namespaces(netns: str, peers: tuple[str, str]) -> None:
-    """Nothing; those of the three that are there go, with the links in them."""
-    for name in (netns, *peers):
+    """Nothing; those of the three that are there go, with the links in them.
+
+    A run that was killed may have left its last `ip netns add` behind, which must not come after this.
+    """
+    names = (netns, *peers)
+    wait_for(lambda: not _is_made(names), timeout_s=_TIMEOUT_S)
+    for name in names:
         if namespace_exists(name):
             check(["ip", "netns", "delete", name], timeout_s=_TIMEOUT_S)
+
+
+def _is_made(names: tuple[str, ...]) -> bool:
+    """Whether a process that makes one of these namespaces still runs."""
+    commands = (read_process(int(pid)) for pid in DirectoryRoot("/").list_dir("/proc") if pid.isdigit())
+    return any(one is not None and one.argv[:3] == ("ip", "netns", "add") and one.argv[-1] in names for one in commands)
 
 
 def processes_in(netns: str) -> tuple[int, ...]:
