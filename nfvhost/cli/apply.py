@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -14,6 +15,7 @@ from nfvhost.cli.terminal import confirmed, emit, painted, say
 from nfvhost.errors import ExitCode
 
 if TYPE_CHECKING:
+    from nfvhost.engine import Step
     from nfvhost.model.change import Change
     from nfvhost.model.report import Report
 
@@ -29,6 +31,9 @@ Examples:
   nfvhost apply plan.yaml --yes --json
   nfvhost apply plan.yaml --yes --confirm-within 120
 """
+
+# A longer line would wrap, and stay.
+_WIDTH: Final = 79
 
 
 @ending
@@ -63,19 +68,33 @@ def apply(
             _print(_not_tried(changes), json=True)
         say("nothing was changed; --yes applies it")
         return ExitCode.DIFFERENCES
-    report = engine.apply(
-        subject.plan,
-        subject.machine,
-        subject.host,
-        only=only or (),
-        skip=skip or (),
-        resume=resume,
-        confirm_within_s=confirm_within,
-    )
+    try:
+        report = engine.apply(
+            subject.plan,
+            subject.machine,
+            subject.host,
+            progress=_show,
+            only=only or (),
+            skip=skip or (),
+            resume=resume,
+            confirm_within_s=confirm_within,
+        )
+    finally:
+        _show(None, None)
     _print(report, json=json)
     if confirm_within is not None and report.results:
         say(f"all of it is rolled back in {confirm_within} s; to keep it: nfvhost confirm")
     return _exit_code(report)
+
+
+def _show(step: Step | None, change: Change | None) -> None:
+    """The step on a line that the next one overwrites; on a terminal alone."""
+    if sys.stderr.isatty():
+        # A terminal that went away is no reason to stop in the middle.
+        with contextlib.suppress(OSError):
+            text = "" if step is None else f"{step} {change.key if change is not None else ''}"
+            sys.stderr.write(f"\r\x1b[K{text[:_WIDTH]}")
+            sys.stderr.flush()
 
 
 def _not_tried(changes: tuple[Change, ...]) -> Report:

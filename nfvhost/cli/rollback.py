@@ -61,8 +61,7 @@ def _undo(machine: Machine, applies: tuple[PastApply, ...], *, to: int | None, f
 
     if not applies:
         return ()
-    # Those that were shown, and no other: another process may have rolled back meanwhile.
-    return engine.rollback(machine, to=applies[-1].id if to is None else to, force=force)
+    return engine.rollback(machine, to=to, force=force, shown=[one.id for one in applies])
 
 
 def _tell_diff(applies: tuple[PastApply, ...]) -> None:

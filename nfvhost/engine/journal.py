@@ -34,6 +34,7 @@ _ROOM_BYTES: Final = 65536
 _FOLDER_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
 _OTHERS: Final = 0o077
+_OTHERS_WRITE: Final = 0o022
 
 # What a store is told before each system call that changes something: the call and the path; an OSError counts as
 # the call's.
@@ -206,7 +207,7 @@ class Store:
     def ids(self) -> tuple[int, ...]:
         """The numbers of all journals, highest first; empty where there are none.
 
-        PreconditionError where they may not be read.
+        PreconditionError where they may not be read, or where others may have written them.
         """
         try:
             names = os.listdir(self._folder)
@@ -214,6 +215,7 @@ class Store:
             return ()
         except OSError as error:
             raise self._unreadable(error, self._folder) from error
+        self._demand_own()
         return tuple(sorted((int(match[1]) for name in names if (match := _NAME.fullmatch(name))), reverse=True))
 
     def read(self, number: int) -> Journal | None:
@@ -225,6 +227,8 @@ class Store:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             with open(descriptor, "rb") as file:
+                if os.fstat(descriptor).st_uid not in _trusted():
+                    raise PreconditionError("is not this user's own file, so another may have written it", where=path)
                 content = file.read()
         except OSError as error:
             raise self._unreadable(error, path) from error
@@ -285,15 +289,20 @@ class Store:
                 os.makedirs(os.path.dirname(self._folder), mode=0o755, exist_ok=True)
                 os.mkdir(self._folder, _FOLDER_MODE)
                 _sync_folder(os.path.dirname(self._folder))
-            found = os.lstat(self._folder)
         except OSError as error:
             raise _unwritable(error, self._folder) from error
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & _OTHERS:
-            raise PreconditionError(
-                "is not a folder of this user's own (mode 0700), so what is in it may be another's",
-                where=self._folder,
-                hint="move it away; a new one is made",
-            )
+        self._demand_own()
+
+    def _demand_own(self) -> None:
+        """Nothing where nobody else can have put a journal here: what it says is written back as root."""
+        for path, others in ((os.path.dirname(self._folder), _OTHERS_WRITE), (self._folder, _OTHERS)):
+            found = os.lstat(path)
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid not in _trusted() or found.st_mode & others:
+                raise PreconditionError(
+                    "is not a folder that this user alone may write to, so what is in it may be another's",
+                    where=path,
+                    hint="move it away; a new one is made",
+                )
 
     @staticmethod
     def _unreadable(error: OSError, path: str) -> PreconditionError:
@@ -420,6 +429,11 @@ def _unwritable(error: OSError, path: str) -> PreconditionError:
     else:
         hint = "without a journal nothing is changed, since nobody could undo it: make room, or mount it writable"
     return PreconditionError(f"the journal cannot be written: {error.strerror}", where=path, hint=hint)
+
+
+def _trusted() -> frozenset[int]:
+    """The owners whose journals are believed: this user and root."""
+    return frozenset({os.geteuid(), 0})
 
 
 def _sync_folder(path: str) -> None:

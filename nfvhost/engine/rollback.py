@@ -13,7 +13,7 @@ from nfvhost.engine.journal import End, Ending, Rollback, Store
 from nfvhost.engine.lock import locked
 from nfvhost.engine.past import PastApply, Stage, past
 from nfvhost.engine.undo import Notes, Progress, Work, put_back, works_of
-from nfvhost.errors import Problem, UsageError
+from nfvhost.errors import PreconditionError, Problem, UsageError
 from nfvhost.resources import Resource
 from nfvhost.resources.order import ORDER
 
@@ -43,11 +43,12 @@ def to_undo(machine: Machine, *, to: int | None = None, store: Store | None = No
     return left[:1] if to is None else tuple(one for one in left if one.id >= to)
 
 
-def rollback(
+def rollback(  # noqa: PLR0913 - one for each option of the command
     machine: Machine,
     *,
     to: int | None = None,
     force: bool = False,
+    shown: Sequence[int] | None = None,
     unconfirmed: int | None = None,
     reason: str = "asked for",
     progress: Progress = lambda _step, _change: None,
@@ -57,12 +58,18 @@ def rollback(
     """What became of each apply that was taken back, newest first: the last one, or all down to `to`.
 
     A rollback that was cut off is gone on with. What someone else has changed since stays, unless `force`, and is
-    among the problems. With `unconfirmed`, that apply, if it still waits for a confirmation and its time is over.
-    PreconditionError, UsageError: nothing was changed.
+    among the problems. With `shown`, these applies and no other, or PreconditionError. With `unconfirmed`, that apply,
+    if it still waits for a confirmation and its time is over. PreconditionError, UsageError: nothing was changed.
     """
     store = store or Store(machine)
     with locked(machine), kept_connections():
         applies = to_undo(machine, to=to, store=store) if unconfirmed is None else _overdue(store, unconfirmed)
+        if shown is not None and [one.id for one in applies] != list(shown):
+            raise PreconditionError(
+                "something was applied or rolled back meanwhile, so what was shown is not what would be done",
+                where="nfvhost history",
+                hint="run it again",
+            )
         works = [works_of(one, resources) for one in applies]
         with undisturbed():
             return tuple(

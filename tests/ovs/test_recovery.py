@@ -151,7 +151,7 @@ def full_disk(tmp_path: Path) -> Iterator[str]:
     """A folder on a disk of 16 KiB."""
     folder = tmp_path / "small"
     folder.mkdir()
-    check(["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(folder)], timeout_s=10)
+    check(["mount", "-t", "tmpfs", "-o", "size=16k,mode=0755", "none", str(folder)], timeout_s=10)
     yield str(folder)
     check(["umount", str(folder)], timeout_s=10)
 

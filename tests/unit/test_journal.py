@@ -179,12 +179,27 @@ def test_a_record_that_fails_is_an_error_and_the_next_one_stands_in_its_place(be
 def test_a_folder_that_others_may_write_to_or_a_link_is_refused(bench: Machine, path: Path, tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.parent.chmod(0o770)
-    with pytest.raises(PreconditionError, match="is not a folder of this user's own"):
+    with pytest.raises(PreconditionError, match="is not a folder that this user alone may write to"):
         Store(bench).create(begin, [])
     path.parent.rmdir()
     path.parent.symlink_to(tmp_path)
-    with pytest.raises(PreconditionError, match="is not a folder of this user's own"):
+    with pytest.raises(PreconditionError, match="is not a folder that this user alone may write to"):
         Store(bench).create(begin, [])
+
+
+def test_journals_in_a_folder_that_others_may_write_to_are_not_believed(bench: Machine, path: Path) -> None:
+    written(bench)
+    path.parent.parent.chmod(0o777)
+    with pytest.raises(PreconditionError, match="is not a folder that this user alone may write to"):
+        Store(bench).ids()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_journal_that_another_user_wrote_is_not_believed(bench: Machine, path: Path) -> None:
+    written(bench)
+    os.chown(path, 65534, 65534)
+    with pytest.raises(PreconditionError, match="is not this user's own file"):
+        Store(bench).read(1)
 
 
 def test_a_link_in_place_of_a_journal_is_not_followed(bench: Machine, path: Path) -> None:
