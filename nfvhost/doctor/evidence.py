@@ -150,6 +150,12 @@ class Evidence:
             return None
 
     @property
+    def pmd_cpus(self) -> CpuSet | None:
+        """The CPUs that poll: those of the mask; without one, where Open vSwitch has put its PMD threads itself."""
+        cores = CpuSet(core for core, _ in self.switch.pmd_threads) if self.switch is not None else EMPTY
+        return self.pmd_mask or cores or None
+
+    @property
     def isolated(self) -> CpuSet:
         """The CPUs that are kept for one task each: isolated from the scheduler, or without its tick."""
         return (self.host.isolated | (self.nohz_full or EMPTY)) & self.host.online

@@ -15,6 +15,7 @@ T = TypeVar("T")
 DATABASE: Final = "no database of Open vSwitch answers here"
 DAEMON: Final = "no ovs-vswitchd is to be seen at work"
 KEYS: Final = "no settings of Open vSwitch are to be seen"
+PMD_CPUS: Final = "Open vSwitch has no pmd-cpu-mask and no PMD threads, or is not to be seen"
 PMD_MASK: Final = "Open vSwitch has no pmd-cpu-mask, or is not to be seen"
 ARGUMENTS: Final = "/proc/cmdline is not to be seen"
 BOOT: Final = "no file of boot arguments is to be seen"

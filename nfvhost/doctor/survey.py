@@ -15,13 +15,12 @@ from nfvhost.access.ovs_rows import OpenVswitch
 from nfvhost.access.ovsdb import OvsdbError, connected, socket_path
 from nfvhost.access.process import read_threads
 from nfvhost.access.root import Root
-from nfvhost.access.unixctl import DaemonError
 from nfvhost.access.vswitchd import find_vswitchd, pmd_threads, rx_queues
 from nfvhost.doctor.boot_files import boot_files
 from nfvhost.doctor.evidence import CpuSetting, Evidence, HeldPages, PageSetting, SwitchProcess
 from nfvhost.doctor.nova_files import nova_settings
 from nfvhost.doctor.processes import Counts, interrupt_counts, interrupts_between, keepers, memory_locks
-from nfvhost.errors import UsageError
+from nfvhost.errors import PreconditionError, UsageError
 from nfvhost.inspect import inspect_host
 from nfvhost.inspect.cpulist import cpu_list, parse_cpu_list, parse_cpu_mask
 from nfvhost.inspect.pci import linked_name, pci_functions
@@ -50,17 +49,19 @@ def survey(root: Root, *, ovsdb: str | None = None) -> Evidence:
     host = inspect_host(root)
     database = _database(tree, ovsdb) if root.live else None
     running = host.ovs.version if host.ovs is not None else None
+    # A container's boot files and sysctl.d came with its image; the kernel is the host's.
+    own_kernel = host.container is None
     evidence = Evidence(
         host=host,
         drivers=tuple((one.pci, linked_name(tree, f"{one.path}/driver")) for one in pci_functions(tree)),
         stated_isolated=cpu_list(tree, "/sys/devices/system/cpu/isolated"),
         nohz_full=cpu_list(tree, "/sys/devices/system/cpu/nohz_full"),
-        boot=boot_files(tree),
-        page_setting=_page_setting(tree),
+        boot=boot_files(tree) if own_kernel else None,
+        page_setting=_page_setting(tree) if own_kernel else None,
         irqbalance_banned=_irqbalance_banned(tree),
         nova=nova_settings(tree),
         database=database,
-        switch=_switch(root, ovsdb or SYSTEM_OVSDB) if root.live else None,
+        switch=_switch(tree, ovsdb or SYSTEM_OVSDB) if root.live else None,
         ovs_version=(database.ovs_version if database is not None else None) or running,
         # Whom another user's process holds pages and devices for is not to be seen.
         locks=memory_locks(tree) if root.live and os.geteuid() == 0 else None,
@@ -89,9 +90,9 @@ def _database(tree: Root, ovsdb: str | None) -> OpenVswitch | None:
         return None
 
 
-def _switch(root: Root, address: str) -> SwitchProcess | None:
+def _switch(tree: Root, address: str) -> SwitchProcess | None:
     try:
-        daemon = find_vswitchd(root, os.path.dirname(socket_path(address)))
+        daemon = find_vswitchd(tree, os.path.dirname(socket_path(address)))
         if daemon is None:
             return None
         return SwitchProcess(
@@ -100,7 +101,7 @@ def _switch(root: Root, address: str) -> SwitchProcess | None:
             pmd_threads=pmd_threads(daemon),
             rx_queues=rx_queues(daemon),
         )
-    except (DaemonError, OSError):
+    except (PreconditionError, OSError):
         # It ends, or belongs to someone else.
         return None
 

@@ -14,7 +14,8 @@ def _look(evidence: Evidence) -> Iterator[Sign]:
     boot = need(evidence.boot, BOOT)
     active = need(evidence.host.kernel_args, ARGUMENTS)
     listed = {arg for entry in boot.entries for arg in entry.arguments}
-    settled = boot.settings[-1].args if boot.settings else ()
+    # Left over from a GRUB that this machine no longer boots with.
+    settled = boot.settings[-1].args if boot.settings and evidence.host.boot_loader != "systemd-boot" else ()
     written = [arg for arg in settled if matters(arg) and arg not in active]
     pending = sorted(arg for arg in listed if matters(arg) and arg not in active)
     unlisted = [arg for arg in written if arg not in listed]

@@ -12,7 +12,8 @@ from nfvhost.doctor.finding import BOOT, Rule, Severity, Sign, need
 
 
 def _look(evidence: Evidence) -> Iterator[Sign]:
-    files = need(evidence.boot, BOOT).settings
+    boot = need(evidence.boot, BOOT)
+    files = boot.settings if evidence.host.boot_loader != "systemd-boot" else ()
     last = files[-1].args if files else ()
     for first, second in pairwise(files):
         lost = [arg for arg in first.args if matters(arg) and arg not in second.args and arg not in last]

@@ -17,7 +17,7 @@ def _look(evidence: Evidence) -> Iterator[Sign]:
     if not slow or not fast:
         raise UnseenError("this machine has cores of one kind")
     dedicated = evidence.nova.dedicated if evidence.nova is not None else None
-    for name, cpus in (("pmd-cpu-mask", evidence.pmd_mask), ("cpu_dedicated_set", dedicated)):
+    for name, cpus in (("the PMD pool", evidence.pmd_cpus), ("cpu_dedicated_set", dedicated)):
         if cpus is not None and cpus & slow and cpus & fast:
             yield Sign(evidence=f"{name} has performance cores {cpus & fast} and efficiency cores {cpus & slow}")
 
@@ -25,7 +25,7 @@ def _look(evidence: Evidence) -> Iterator[Sign]:
 RULE: Final = Rule(
     name="core-kinds-mixed",
     severity=Severity.WARNING,
-    sees="P and E cores together in pmd-cpu-mask or cpu_dedicated_set",
+    sees="P and E cores together for PMD threads or cpu_dedicated_set",
     why="a queue or a guest is as fast as the core that it happens to get; Nova does not tell them apart",
     hint="performance cores for PMD threads and guests, efficiency cores for the host",
     look=_look,

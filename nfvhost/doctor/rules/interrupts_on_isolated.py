@@ -14,7 +14,7 @@ _SHOWN: Final = 4
 
 def _look(evidence: Evidence) -> Iterator[Sign]:
     seen = need(evidence.interrupts, "interrupts are counted on the running machine alone")
-    quiet = evidence.isolated | (evidence.pmd_mask or EMPTY)
+    quiet = evidence.isolated | (evidence.pmd_cpus or EMPTY)
     if not quiet:
         raise UnseenError("no CPU is isolated, and none polls")
     hits = sorted(((_times(one, quiet), one) for one in seen), key=lambda hit: (-hit[0], hit[1].number))

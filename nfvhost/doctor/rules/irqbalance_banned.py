@@ -12,7 +12,7 @@ from nfvhost.model.cpuset import EMPTY
 
 def _look(evidence: Evidence) -> Iterator[Sign]:
     banned = need(evidence.irqbalance_banned, "no file bans CPUs from irqbalance")
-    if missing := (evidence.isolated | (evidence.pmd_mask or EMPTY)) - banned.cpus:
+    if missing := (evidence.isolated | (evidence.pmd_cpus or EMPTY)) - banned.cpus:
         listed = banned.cpus or "none"
         yield Sign(evidence=f"{banned.path} bans CPUs {listed}; isolated or polling, and not banned: {missing.named}")
 

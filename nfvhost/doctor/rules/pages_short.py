@@ -14,25 +14,30 @@ from nfvhost.model.units import PageSize
 def _look(evidence: Evidence) -> Iterator[Sign]:
     need(evidence.host.kernel_args, ARGUMENTS)
     pools = need(evidence.host.hugepages or None, "no pools of hugepages are to be seen")
-    by_node = {node.id: node.hugepages for node in evidence.host.nodes}
+    totals = {pool.size: pool.total for pool in pools}
     asked: dict[PageSize, int] = {}
     for size, node, count in page_counts(evidence):
         asked[size] = asked.get(size, 0) + count
-        there = _total(by_node.get(node, ()) if node is not None else (), size)
-        if node is not None and there < count:
+        there = _on_node(evidence, node, size)
+        if there is not None and there < count:
             yield Sign(evidence=f"hugepages={node}:{count} of {size} at boot; node {node} has {there}")
     for size, count in sorted(asked.items()):
-        if _total(pools, size) < count:
-            yield Sign(evidence=f"hugepages={count} of {size} at boot; there are {_total(pools, size)}")
+        # A pool may be out of sight: /proc/meminfo knows that of the default size alone.
+        if size in totals and totals[size] < count:
+            yield Sign(evidence=f"hugepages={count} of {size} at boot; there are {totals[size]}")
+        flags = evidence.host.model.flags
+        if count and size == PageSize.GIB_1 and "pse" in flags and "pdpe1gb" not in flags:
+            yield Sign(evidence=f"hugepages={count} of {size} at boot; this CPU has none (no pdpe1gb among its flags)")
     setting, default = evidence.page_setting, _default(evidence, pools)
-    if setting is not None and default is not None and _total(pools, default) < setting.count:
-        yield Sign(
-            evidence=f"{setting.path}: vm.nr_hugepages = {setting.count}; there are {_total(pools, default)} of {default}"
-        )
+    if setting is not None and default in totals and totals[default] < setting.count:
+        there = totals[default]
+        yield Sign(evidence=f"{setting.path}: vm.nr_hugepages = {setting.count}; there are {there} of {default}")
 
 
-def _total(pools: tuple[HugepagePool, ...], size: PageSize) -> int:
-    return next((pool.total for pool in pools if pool.size == size), 0)
+def _on_node(evidence: Evidence, node: int | None, size: PageSize) -> int | None:
+    """Its pages of that size; None where its pool is not to be seen."""
+    pools = next((one.hugepages for one in evidence.host.nodes if one.id == node), ())
+    return next((pool.total for pool in pools if pool.size == size), None)
 
 
 def _default(evidence: Evidence, pools: tuple[HugepagePool, ...]) -> PageSize | None:

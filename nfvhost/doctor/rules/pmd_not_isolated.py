@@ -6,21 +6,21 @@ from collections.abc import Iterator
 from typing import Final
 
 from nfvhost.doctor.evidence import Evidence
-from nfvhost.doctor.finding import PMD_MASK, Rule, Severity, Sign, need
+from nfvhost.doctor.finding import PMD_CPUS, Rule, Severity, Sign, need
 
 
 def _look(evidence: Evidence) -> Iterator[Sign]:
-    mask = need(evidence.pmd_mask, PMD_MASK) & evidence.host.online
+    mask = need(evidence.pmd_cpus, PMD_CPUS) & evidence.host.online
     if shared := mask - evidence.host.isolated:
         severity = Severity.WARNING if evidence.host.isolated else Severity.NOTE
         isolated = f"CPUs {evidence.host.isolated} are" if evidence.host.isolated else "no CPU is"
-        yield Sign(evidence=f"{shared.named}: in pmd-cpu-mask and not isolated; {isolated}", severity=severity)
+        yield Sign(evidence=f"{shared.named}: of PMD threads and not isolated; {isolated}", severity=severity)
 
 
 RULE: Final = Rule(
     name="pmd-not-isolated",
     severity=Severity.WARNING,
-    sees="CPUs of pmd-cpu-mask that are not isolated",
+    sees="CPUs of PMD threads that are not isolated",
     why="other tasks run there by turns with the PMD thread, and each turn is some milliseconds without polling",
     hint="isolcpus=managed_irq,domain,<CPUs>, or a cpuset partition; a note where nothing is isolated at all",
     look=_look,

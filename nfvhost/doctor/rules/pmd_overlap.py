@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from typing import Final
 
 from nfvhost.doctor.evidence import Evidence
-from nfvhost.doctor.finding import PMD_MASK, Rule, Severity, Sign, need
+from nfvhost.doctor.finding import PMD_CPUS, Rule, Severity, Sign, need
 
 
 def _look(evidence: Evidence) -> Iterator[Sign]:
     nova = need(evidence.nova, "no CPU sets of Nova are to be seen")
     for name, cpus in (("cpu_dedicated_set", nova.dedicated), ("cpu_shared_set", nova.shared)):
-        if cpus is not None and evidence.pmd_mask is not None and (both := cpus & evidence.pmd_mask):
-            yield Sign(evidence=f"{both.named}: in {name} of {nova.path}, and in pmd-cpu-mask", severity=Severity.ERROR)
+        if cpus is not None and evidence.pmd_cpus is not None and (both := cpus & evidence.pmd_cpus):
+            yield Sign(evidence=f"{both.named}: in {name} of {nova.path}, and of PMD threads", severity=Severity.ERROR)
     if nova.dedicated is not None and nova.shared is not None and (both := nova.dedicated & nova.shared):
         yield Sign(evidence=f"{both.named}: in both CPU sets of {nova.path}", severity=Severity.ERROR)
     if nova.dedicated is None:
-        need(evidence.pmd_mask, PMD_MASK)
+        need(evidence.pmd_cpus, PMD_CPUS)
     elif missing := nova.dedicated - evidence.host.online:
         yield Sign(evidence=f"{missing.named}: in cpu_dedicated_set of {nova.path}, and not online")
 

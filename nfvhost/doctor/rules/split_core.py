@@ -12,7 +12,7 @@ from nfvhost.model.host import cores
 
 
 def _look(evidence: Evidence) -> Iterator[Sign]:
-    pmd = evidence.pmd_mask or EMPTY
+    pmd = evidence.pmd_cpus or EMPTY
     dedicated = (evidence.nova.dedicated if evidence.nova is not None else None) or EMPTY
     isolated = evidence.host.isolated
     if not pmd and not dedicated and not isolated:
