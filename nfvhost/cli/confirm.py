@@ -11,8 +11,7 @@ HELP = """Keep what `apply --confirm-within` has applied; without this it is rol
 Ends with 5 where it is too late.
 
 \b
-Examples:
-  nfvhost apply plan.yaml --yes --confirm-within 120
+Example:
   nfvhost confirm
 """
 

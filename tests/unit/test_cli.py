@@ -99,7 +99,7 @@ def test_the_command_alone_shows_its_help() -> None:
 @pytest.mark.parametrize(
     "verb",
     [
-        *(["inspect"], ["capture"], ["plan"], ["diff"], ["apply"], ["verify"]),
+        *(["inspect"], ["capture"], ["plan"], ["diff"], ["apply"], ["verify"], ["rollback"], ["history"], ["confirm"]),
         *(["sandbox"], ["sandbox", "up"], ["sandbox", "down"], ["sandbox", "status"], ["sandbox", "restart"]),
         ["sandbox", "probe"],
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import synthetic
@@ -11,7 +11,7 @@ from ovs_plans import OvsPlans
 
 from nfvhost.access.machine import Machine
 from nfvhost.access.root import DirectoryRoot
-from nfvhost.engine import Step, apply
+from nfvhost.engine import Stage, Step, apply, history, rollback, to_undo
 from nfvhost.engine.lock import lock_path
 from nfvhost.errors import ApplyError, PreconditionError, Problem, RollbackError
 from nfvhost.model.change import Activation, Change, Disruption
@@ -190,3 +190,84 @@ def test_the_system_database_has_one_lock_by_any_of_its_names() -> None:
     named = [None, "unix:/run/openvswitch/db.sock", "/run/openvswitch/../openvswitch/db.sock"]
     assert {lock_path(Machine(root=root, ovsdb=name)) for name in named} == {"/run/nfvhost/apply.lock"}
     assert lock_path(Machine(root=root, ovsdb="unix:/srv/x/db.sock")) == "/srv/x/nfvhost.lock"
+
+
+def test_a_later_rollback_puts_all_back_last_first_and_the_next_one_finds_nothing(bench: Machine) -> None:
+    shelves = Shelf("a"), Shelf("b")
+    apply(PLAN, bench, HOST, resources=shelves)
+
+    (undone,) = rollback(bench, resources=shelves)
+
+    assert undone.problems == ()
+    assert [shelf.value for shelf in shelves] == ["old", "old"]
+    assert rollback(bench, resources=shelves) == ()
+
+
+def test_a_resource_that_this_version_does_not_know_stops_a_rollback_before_it_begins(bench: Machine) -> None:
+    shelves = Shelf("a"), Shelf("b")
+    apply(PLAN, bench, HOST, resources=shelves)
+
+    with pytest.raises(PreconditionError, match="does not know this resource"):
+        rollback(bench, resources=shelves[:1])
+
+    assert [shelf.value for shelf in shelves] == ["new", "new"]
+    assert [one.stage for one in history(bench)] == [Stage.APPLIED]
+
+
+def test_a_before_image_that_does_not_fit_stops_a_rollback_before_it_begins(bench: Machine) -> None:
+    class Numbered(Shelf):
+        @property
+        def state_type(self) -> Any:  # noqa: ANN401 - another type than its base's
+            return int
+
+    apply(PLAN, bench, HOST, resources=(Shelf("a"), Shelf("b")))
+    other = Shelf("a"), Numbered("b")
+
+    with pytest.raises(PreconditionError, match="is of another version of nfvhost: 'old' where int is expected"):
+        rollback(bench, resources=other)
+
+    assert [shelf.calls for shelf in other] == [[], []]
+
+
+def test_what_is_stuck_is_left_and_a_second_rollback_tries_it_alone(bench: Machine) -> None:
+    shelves = Shelf("a"), Shelf("b"), Shelf("c")
+    apply(PLAN, bench, HOST, resources=shelves)
+    shelves[1].stuck = True
+
+    (undone,) = rollback(bench, resources=shelves)
+    assert [problem.what for problem in undone.problems] == ["b is stuck"]
+    assert [shelf.value for shelf in shelves] == ["old", "new", "old"]
+    assert [one.stage for one in history(bench)] == [Stage.ROLLBACK_FAILED]
+
+    shelves[1].stuck = False
+    (undone,) = rollback(bench, resources=shelves)
+    assert undone.problems == ()
+    assert [shelf.calls.count("rollback") for shelf in shelves] == [1, 2, 1]
+    assert [one.stage for one in history(bench)] == [Stage.ROLLED_BACK]
+
+
+def test_what_others_made_of_it_since_stays_and_is_named_unless_forced(bench: Machine) -> None:
+    shelf = Shelf("a")
+    apply(PLAN, bench, HOST, resources=(shelf,))
+    shelf.value = "theirs"
+
+    (undone,) = rollback(bench, resources=(shelf,))
+    assert [problem.what for problem in undone.problems] == ["a is theirs"]
+    assert shelf.value == "theirs"
+
+    (undone,) = rollback(bench, resources=(shelf,), force=True)
+    assert undone.problems == ()
+    assert shelf.value == "old"
+
+
+def test_a_rollback_does_no_more_than_was_shown(bench: Machine) -> None:
+    shelf = Shelf("a")
+    apply(PLAN, bench, HOST, resources=(shelf,))
+    shown = [one.id for one in to_undo(bench)]
+    shelf.value = "old"
+    apply(PLAN, bench, HOST, resources=(shelf,))
+
+    with pytest.raises(PreconditionError, match="applied or rolled back meanwhile"):
+        rollback(bench, resources=(shelf,), shown=shown)
+
+    assert shelf.value == "new"
