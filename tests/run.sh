@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Runs test tiers: ./tests/run.sh [TIER…]; without a name, all of them. Installs what they need.
-#   lint    ruff, mypy --strict, import-linter, shellcheck
-#   unit    pure functions
-#   hosts   captured machines; those of an outside corpus too (NFVHOST_CORPUS, or ../shared/hosts)
-#   ovs     a real Open vSwitch with DPDK, real packets; by root, or sudo
+#   lint        ruff, mypy --strict, import-linter, shellcheck
+#   unit        pure functions
+#   hosts       captured machines; those of an outside corpus too (NFVHOST_CORPUS, or ../shared/hosts)
+#   simulated   every resource on a scratch machine, killed at each write
+#   ovs         a real Open vSwitch with DPDK, real packets; by root, or sudo
 # A tier that cannot run says why and counts as skipped. With NFVHOST_REQUIRE_TIERS=1, as in CI, that is a failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/environment.sh
 
-all=(lint unit hosts ovs)
+all=(lint unit hosts simulated ovs)
 tiers=("$@")
 [ ${#tiers[@]} -gt 0 ] || tiers=("${all[@]}")
 for tier in "${tiers[@]}"; do
@@ -26,6 +27,7 @@ export PATH=$PWD/.venv/bin:$PATH
 prepare_lint() { install shellcheck; }
 prepare_unit() { :; }
 prepare_hosts() { install xz-utils; }
+prepare_simulated() { :; }
 prepare_ovs() {
     if ! can_be_root; then
         echo "it makes network namespaces and starts ovs-vswitchd: run as root, or as one who may use sudo" >&2
@@ -44,6 +46,7 @@ run_lint() {
 }
 run_unit() { pytest -n auto tests/unit; }
 run_hosts() { pytest -n auto tests/hosts; }
+run_simulated() { pytest -n auto tests/simulated; }
 run_ovs() {
     # As root, without root's files in a checkout of someone else.
     as_root env PATH="$PATH" NFVHOST_REQUIRE_TIERS="${NFVHOST_REQUIRE_TIERS:-0}" PYTHONDONTWRITEBYTECODE=1 \
