@@ -120,6 +120,7 @@ class Evidence:
     host: Host
     drivers: tuple[tuple[PciAddress, str | None], ...] = ()  # of all PCI functions
     stated_isolated: CpuSet | None = None  # /sys/devices/system/cpu/isolated, not worked out from arguments
+    partitioned: CpuSet | None = None  # /sys/fs/cgroup/cpuset.cpus.isolated, since Linux 6.7
     nohz_full: CpuSet | None = None  # /sys/devices/system/cpu/nohz_full
     boot: BootFiles | None = None
     page_setting: PageSetting | None = None
@@ -156,9 +157,14 @@ class Evidence:
         return self.pmd_mask or cores or None
 
     @property
+    def unscheduled(self) -> CpuSet:
+        """The CPUs that the scheduler gives no task by itself: by isolcpus, or by an isolated cpuset partition."""
+        return (self.host.isolated | (self.partitioned or EMPTY)) & self.host.online
+
+    @property
     def isolated(self) -> CpuSet:
         """The CPUs that are kept for one task each: isolated from the scheduler, or without its tick."""
-        return (self.host.isolated | (self.nohz_full or EMPTY)) & self.host.online
+        return (self.unscheduled | (self.nohz_full or EMPTY)) & self.host.online
 
     def driver(self, pci: PciAddress) -> str | None:
         """The driver that is bound to a function; None where none is."""

@@ -55,6 +55,7 @@ def survey(root: Root, *, ovsdb: str | None = None) -> Evidence:
         host=host,
         drivers=tuple((one.pci, linked_name(tree, f"{one.path}/driver")) for one in pci_functions(tree)),
         stated_isolated=cpu_list(tree, "/sys/devices/system/cpu/isolated"),
+        partitioned=cpu_list(tree, "/sys/fs/cgroup/cpuset.cpus.isolated"),
         nohz_full=cpu_list(tree, "/sys/devices/system/cpu/nohz_full"),
         boot=boot_files(tree) if own_kernel else None,
         page_setting=_page_setting(tree) if own_kernel else None,

@@ -418,6 +418,13 @@ CASES = (
     ),
     Case(
         rule="pmd-not-isolated",
+        name="by a cpuset partition",
+        ill=replace(mask("2-4"), partitioned=cpus("2-3,10-11")),
+        told="CPU 4: of PMD threads and not isolated; CPUs 2-3,10-11 are",
+        healthy=replace(mask("2-3"), partitioned=cpus("2-3,10-11")),
+    ),
+    Case(
+        rule="pmd-not-isolated",
         name="where Open vSwitch put them itself",
         ill=ovs(process=daemon(pmds=((0, "0"),)), on=host(**ISOLATED)),
         told="CPU 0: of PMD threads and not isolated",

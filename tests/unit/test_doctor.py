@@ -228,6 +228,11 @@ def test_the_ban_list_of_irqbalance_is_read_as_it_reads_it(make_tree: MakeTree, 
     assert told("irqbalance-ban-list", survey(root)) == expected
 
 
+def test_the_isolated_partitions_of_cpusets_are_read(make_tree: MakeTree) -> None:
+    evidence = survey(make_tree({**SMALL, "/sys/fs/cgroup/cpuset.cpus.isolated": "0\n"}))
+    assert (str(evidence.unscheduled), str(evidence.isolated)) == ("0-1", "0-1")
+
+
 def test_the_last_sysctl_file_counts(make_tree: MakeTree) -> None:
     root = make_tree(
         {

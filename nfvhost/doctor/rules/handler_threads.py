@@ -18,7 +18,7 @@ _PER_CPU: Final = 2
 
 def _look(evidence: Evidence) -> Iterator[Sign]:
     threads = [one for one in need(evidence.switch, DAEMON).threads if one.name.startswith(_NAMES)]
-    quiet = evidence.host.isolated | (evidence.pmd_cpus or EMPTY)
+    quiet = evidence.unscheduled | (evidence.pmd_cpus or EMPTY)
     if not threads or not quiet:
         raise UnseenError("no CPU is isolated or polls, or ovs-vswitchd has no handler threads")
     kept = union(one.cpus for one in threads) & evidence.host.online - quiet

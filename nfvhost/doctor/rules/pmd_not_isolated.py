@@ -11,9 +11,9 @@ from nfvhost.doctor.finding import PMD_CPUS, Rule, Severity, Sign, need
 
 def _look(evidence: Evidence) -> Iterator[Sign]:
     mask = need(evidence.pmd_cpus, PMD_CPUS) & evidence.host.online
-    if shared := mask - evidence.host.isolated:
-        severity = Severity.WARNING if evidence.host.isolated else Severity.NOTE
-        isolated = f"CPUs {evidence.host.isolated} are" if evidence.host.isolated else "no CPU is"
+    if shared := mask - evidence.unscheduled:
+        severity = Severity.WARNING if evidence.unscheduled else Severity.NOTE
+        isolated = f"CPUs {evidence.unscheduled} are" if evidence.unscheduled else "no CPU is"
         yield Sign(evidence=f"{shared.named}: of PMD threads and not isolated; {isolated}", severity=severity)
 
 

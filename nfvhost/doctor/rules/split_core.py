@@ -14,7 +14,7 @@ from nfvhost.model.host import cores
 def _look(evidence: Evidence) -> Iterator[Sign]:
     pmd = evidence.pmd_cpus or EMPTY
     dedicated = (evidence.nova.dedicated if evidence.nova is not None else None) or EMPTY
-    isolated = evidence.host.isolated
+    isolated = evidence.unscheduled
     if not pmd and not dedicated and not isolated:
         raise UnseenError("no CPU is given to PMD threads, to pinned guests, or isolated")
     # A thread beside a poll that nothing else runs on is at rest.
