@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from nfvhost.access.boot import kernel_args
@@ -189,7 +189,7 @@ class Hugepages:
 
     def image(self, state: State, changes: tuple[Change, ...]) -> State:
         del changes
-        return state
+        return replace(state, pools=(), available=(), boot_args=())
 
     def foreign(self, machine: Machine, before: State, changes: tuple[Change, ...]) -> tuple[Problem, ...]:
         return tuple(

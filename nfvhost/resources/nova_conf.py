@@ -20,10 +20,11 @@ def _settings(plan: Plan, state: State) -> tuple[Setting, ...]:
     del state
     if plan.nova is None:
         return ()
+    reserved = plan.nova.reserved_host_memory_mib
     single = {
         ("compute", "cpu_dedicated_set"): str(plan.nova.cpu_dedicated_set),
         ("compute", "cpu_shared_set"): str(plan.nova.cpu_shared_set),
-        ("DEFAULT", "reserved_host_memory_mb"): str(plan.nova.reserved_host_memory_mib),
+        ("DEFAULT", "reserved_host_memory_mb"): str(reserved) if reserved is not None else "",
     }
     pages = [f"node:{one.node},size:{one.size_kib},count:{one.count}" for one in plan.nova.reserved_huge_pages]
     settings = [

@@ -232,3 +232,15 @@ def test_a_file_that_someone_else_has_written_since_stays_unless_forced(bench: B
     assert scratch.read(DROP_IN) == "# mine\n"
     assert case.resource.rollback(machine, state, changes, force=True) == ()
     assert not (scratch.tree / DROP_IN.strip("/")).exists()
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_no_argument_of_someone_else_is_kept_for_a_rollback(bench: Bench, loader: str) -> None:
+    case, scratch = bench(f"kernel_cmdline-{loader}")
+    scratch.put("/proc/cmdline", "root=/dev/sda1 rd.iscsi.password=secret\n")
+    state = case.resource.read(scratch.machine(), case.plan)
+
+    kept = case.resource.image(state, case.resource.diff(state, case.plan))
+
+    assert (kept.foreign, kept.lines, kept.active) == ((), (), None)
+    assert "secret" not in repr(kept)

@@ -261,3 +261,23 @@ def test_options_are_read_as_oslo_reads_them() -> None:
         ("compute", "c", '"y'),
         ("compute", "d", ""),
     ]
+
+
+def test_a_plan_that_does_not_know_the_memory_leaves_novas_own_default(bench: Bench) -> None:
+    case, scratch = bench("nova_conf")
+    unknown = replace(case.plan, nova=replace(NOVA, reserved_host_memory_mib=None))
+
+    run(case, scratch, plan=unknown)
+
+    assert "reserved_host_memory_mb" not in scratch.read(RDO_NOVA)
+
+
+@pytest.mark.parametrize("name", ["nova_conf", "neutron_conf"])
+def test_without_a_wish_nobody_elses_file_is_read(bench: Bench, name: str) -> None:
+    case, scratch = bench(name)
+    scratch.put("/etc/nova/nova.conf", "no assignment\n")
+    scratch.put("/etc/neutron/neutron.conf", "no assignment\n")
+
+    state = case.resource.read(scratch.machine(), replace(case.plan, nova=None, neutron=None))
+
+    assert (state.broken, state.weaker, state.stronger) == ((), (), ())

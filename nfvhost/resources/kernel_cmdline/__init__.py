@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from nfvhost.access.boot import boot_loader, kernel_args
@@ -22,6 +22,7 @@ RESOURCE: Final = "kernel_cmdline"
 _MENU: Final = "boot entries"
 # A machine with many kernels and slow disks takes its time in os-prober.
 _TIMEOUT_S: Final = 300.0
+_NO_ENTRIES: Final = "there are no boot entries in loader/entries; a kernel in one file with its arguments (UKI) is made by its own tools"
 _REASON: Final = "isolation, hugepages and the IOMMU are the kernel's own from its start"
 
 
@@ -42,9 +43,26 @@ class KernelCmdline:
         return State
 
     def read(self, machine: Machine, plan: Plan) -> State:
-        del plan
         loader = boot_loader(machine.root)
-        return _read_grub(machine) if loader not in {"bls", "systemd-boot"} else _read_entries(machine, loader)
+        by_entries = loader in {"bls", "systemd-boot"}
+        own = read_image(machine.root, entries.NOTE if by_entries else grub.DROP_IN)
+        state = State(
+            loader=loader,
+            own=own,
+            ours=entries.noted(own.content) if by_entries else grub.own_arguments(own.content),
+            shared=None,
+            foreign=(),
+            unknown=(),
+            overrider=None,
+            lines=(),
+            command=(),
+            obstacle=None,
+            active=kernel_args(machine.root),
+        )
+        # Without a wish, files that only root may read are none of its business.
+        if not plan.kernel_args and own.content is None:
+            return state
+        return _read_entries(machine, state) if by_entries else _read_grub(machine, state)
 
     def diff(self, state: State, plan: Plan) -> tuple[Change, ...]:
         wanted = missing(plan.kernel_args, tuple(word.text for word in state.foreign))
@@ -126,8 +144,11 @@ class KernelCmdline:
         )
 
     def image(self, state: State, changes: tuple[Change, ...]) -> State:
+        # Other people's arguments may hold secrets; they are needed where nfvhost makes the file that holds them all.
         del changes
-        return state
+        made = state.shared is not None and state.shared.content is None
+        foreign = state.foreign if made else ()
+        return replace(state, foreign=foreign, unknown=(), overrider=None, lines=(), active=None)
 
     def foreign(self, machine: Machine, before: State, changes: tuple[Change, ...]) -> tuple[Problem, ...]:
         return foreign_files(machine.root, RESOURCE, _replacements(before, changes))
@@ -154,51 +175,34 @@ class KernelCmdline:
         )
 
 
-def _read_grub(machine: Machine) -> State:
+def _read_grub(machine: Machine, state: State) -> State:
     root = machine.root
-    own = read_image(root, grub.DROP_IN)
     foreign, unknown, overrider = grub.others(root)
-    loader = boot_loader(root)
-    return State(
-        loader=loader,
-        own=own,
-        ours=grub.own_arguments(own.content),
-        shared=None,
+    return replace(
+        state,
         foreign=foreign,
         unknown=unknown,
         overrider=overrider,
         lines=grub.lines(root),
         command=grub.command(machine),
-        obstacle=grub.obstacle(root) if loader == "grub" else "no boot loader is seen here that nfvhost knows",
-        active=kernel_args(root),
+        obstacle=grub.obstacle(root) if state.loader == "grub" else "no boot loader is seen here that nfvhost knows",
     )
 
 
-def _read_entries(machine: Machine, loader: str) -> State:
+def _read_entries(machine: Machine, state: State) -> State:
     root = machine.root
-    own = read_image(root, entries.NOTE)
-    ours = entries.noted(own.content)
     found = entries.lines(root)
-    by_kernel_install = loader == "systemd-boot"
+    by_kernel_install = state.loader == "systemd-boot"
     shared = read_image(root, entries.SHARED) if by_kernel_install else None
     next_kernel = entries.shared_line(shared.content) if shared is not None else None
     program = "kernel-install" if by_kernel_install else "grubby"
-    foreign = entries.others(found, ours)
-    return State(
-        loader=loader,
-        own=own,
-        ours=ours,
+    return replace(
+        state,
         shared=shared,
-        foreign=entries.shared_words(root, ours) if by_kernel_install else foreign,
-        unknown=(),
-        overrider=None,
+        foreign=entries.shared_words(root, state.ours) if by_kernel_install else entries.others(found, state.ours),
         lines=(*found, *((next_kernel,) if next_kernel is not None else ())),
         command=(program,) if machine.find(program) is not None else (),
-        obstacle=None
-        if found
-        else "there are no boot entries in loader/entries; kernels in one file with their "
-        "arguments (UKI) are signed as a whole",
-        active=kernel_args(root),
+        obstacle=None if found else _NO_ENTRIES,
     )
 
 

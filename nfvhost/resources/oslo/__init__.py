@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from nfvhost.access.machine import Machine
+from nfvhost.access.root import Root
 from nfvhost.errors import PreconditionError, Problem
 from nfvhost.model.change import Activation, Change, Disruption
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
 from nfvhost.model.report import Drift
 from nfvhost.resources.oslo.ini import Option, parse
-from nfvhost.resources.oslo.service import Service, reading_of
+from nfvhost.resources.oslo.service import Reading, Service, reading_of
 from nfvhost.resources.own_files import FileImage, Replacement, foreign_files, put_back, read_image, write_out
 
 _HEAD: Final = "# Written by nfvhost, as a whole.\n"
@@ -83,29 +84,20 @@ class OsloConf:
         return State
 
     def read(self, machine: Machine, plan: Plan) -> State:
-        del plan
         reading = reading_of(machine.root, self.service)
-        before, after, broken = list[Option](), list[Option](), list[tuple[str, str]]()
-        found = before
-        for path in reading.files:
-            if path == reading.own:
-                found = after
-                continue
-            options, refusal = parse(machine.root.read_text(path) or "", path)
-            found += [option for option in options if self._concerns(option)]
-            if refusal is not None:
-                broken.append((path, refusal))
         own = read_image(machine.root, reading.own)
-        return State(
+        state = State(
             own=own,
             ours=self._own_settings(own),
-            weaker=tuple(before),
-            stronger=tuple(after),
-            broken=tuple(broken),
+            weaker=(),
+            stronger=(),
+            broken=(),
             installed=reading.installed,
             running=reading.running,
             contained=reading.contained,
         )
+        # Without a wish, other people's files, which only they and root may read, are none of its business.
+        return self._with_others(machine.root, state, reading) if self.settings(plan, state) else state
 
     def diff(self, state: State, plan: Plan) -> tuple[Change, ...]:
         wanted = {setting.key: setting for setting in self.settings(plan, state)}
@@ -195,18 +187,9 @@ class OsloConf:
         return tuple(drifts)
 
     def image(self, state: State, changes: tuple[Change, ...]) -> State:
-        # Other people's settings may hold secrets, and rollback needs none of them.
+        # Rollback needs nothing of what others have set.
         del changes
-        return State(
-            own=state.own,
-            ours=state.ours,
-            weaker=(),
-            stronger=(),
-            broken=(),
-            installed=state.installed,
-            running=state.running,
-            contained=state.contained,
-        )
+        return replace(state, weaker=(), stronger=(), broken=())
 
     def foreign(self, machine: Machine, before: State, changes: tuple[Change, ...]) -> tuple[Problem, ...]:
         return foreign_files(machine.root, self.resource, self._replacements(before, changes))
@@ -215,6 +198,19 @@ class OsloConf:
         self, machine: Machine, before: State, changes: tuple[Change, ...], *, force: bool = False
     ) -> tuple[Problem, ...]:
         return put_back(machine.root, self.resource, self._replacements(before, changes), force=force)
+
+    def _with_others(self, root: Root, state: State, reading: Reading) -> State:
+        before, after, broken = list[Option](), list[Option](), list[tuple[str, str]]()
+        found = before
+        for path in reading.files:
+            if path == reading.own:
+                found = after
+                continue
+            options, refusal = parse(root.read_text(path) or "", path)
+            found += [option for option in options if self._concerns(option)]
+            if refusal is not None:
+                broken.append((path, refusal))
+        return replace(state, weaker=tuple(before), stronger=tuple(after), broken=tuple(broken))
 
     def _concerns(self, option: Option) -> bool:
         """Whether the option is one that nfvhost may set, or one that must not be set besides; no other is kept."""
