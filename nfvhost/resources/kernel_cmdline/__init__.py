@@ -22,7 +22,9 @@ RESOURCE: Final = "kernel_cmdline"
 _MENU: Final = "boot entries"
 # A machine with many kernels and slow disks takes its time in os-prober.
 _TIMEOUT_S: Final = 300.0
-_NO_ENTRIES: Final = "there are no boot entries in loader/entries; a kernel in one file with its arguments (UKI) is made by its own tools"
+_NO_ENTRIES: Final = (
+    "there are no entries in loader/entries; kernels that are one file each (UKI) have tools of their own"
+)
 _REASON: Final = "isolation, hugepages and the IOMMU are the kernel's own from its start"
 
 
