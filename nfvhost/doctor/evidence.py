@@ -43,7 +43,7 @@ class BootFiles:
 class NovaSettings:
     """CPU sets of nova-compute: [compute] of nova.conf; None where they are not set."""
 
-    path: str  # the last file that sets one
+    path: str  # the files whose word counts
     dedicated: CpuSet | None  # cpu_dedicated_set; vcpu_pin_set of old releases
     shared: CpuSet | None  # cpu_shared_set
 

@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-import configparser
 import re
 from typing import Final
 
 from nfvhost.access.root import Root
 from nfvhost.doctor.evidence import NovaSettings
 from nfvhost.model.cpuset import EMPTY, CpuSet
+from nfvhost.resources.oslo.ini import Option, parse
+from nfvhost.resources.oslo.service import Service, reading_of
 
-# oslo.config, find_config_files and --config-dir of the packages; kolla keeps a folder for each service.
-_FILES: Final = ("/etc/nova/nova.conf", "/etc/nova/nova-cpu.conf", "/etc/nova/nova-compute.conf")
-_FOLDERS: Final = ("/etc/nova/nova.conf.d", "/etc/nova/nova-compute.conf.d")
+_SERVICE: Final = Service(program="nova-compute", project="nova", units=("nova-compute", "openstack-nova-compute"))
+# kolla-ansible keeps the file of its container there.
 _KOLLA: Final = "/etc/kolla/nova-compute/nova.conf"
 _DEDICATED: Final = (("compute", "cpu_dedicated_set"), ("DEFAULT", "vcpu_pin_set"))
 _SHARED: Final = (("compute", "cpu_shared_set"),)
-_PART: Final = re.compile(r"(\^)?\s*(\d+)\s*(?:-\s*(\d+))?")
+_PART: Final = re.compile(r"(\^)?\s*(\d{1,6})\s*(?:-\s*(\d{1,6}))?")
 
 
 def nova_settings(root: Root) -> NovaSettings | None:
-    """The CPU sets that the last of its files says; None where no file sets one."""
-    drop_ins = (f"{folder}/{name}" for folder in _FOLDERS for name in root.list_dir(folder) if name.endswith(".conf"))
-    places = (_KOLLA,) if root.exists(_KOLLA) else (*_FILES, *drop_ins)
-    found: NovaSettings | None = None
-    for path in places:
-        text = root.read_text(path)
-        if text is None:
-            continue
-        options = _options(text)
-        dedicated, shared = _first(options, _DEDICATED), _first(options, _SHARED)
-        if dedicated is not None or shared is not None:
-            found = NovaSettings(
-                path=path,
-                dedicated=dedicated if dedicated is not None or found is None else found.dedicated,
-                shared=shared if shared is not None or found is None else found.shared,
-            )
-    return found
+    """The CPU sets that its files together say; None where none sets one.
+
+    Of a file that oslo.config would refuse, what stands before the mistake counts.
+    """
+    paths = (_KOLLA,) if root.exists(_KOLLA) else reading_of(root, _SERVICE).files
+    options = [option for path in paths for option in parse(root.read_text(path) or "", path)[0]]
+    dedicated, shared = _set(options, _DEDICATED), _set(options, _SHARED)
+    places = [where for where, _ in filter(None, (dedicated, shared))]
+    if not places:
+        return None
+    return NovaSettings(
+        path=", ".join(dict.fromkeys(places)),
+        dedicated=dedicated[1] if dedicated is not None else None,
+        shared=shared[1] if shared is not None else None,
+    )
 
 
 def cpu_spec(text: str) -> CpuSet | None:
@@ -57,16 +55,11 @@ def cpu_spec(text: str) -> CpuSet | None:
     return (named - excluded) or None
 
 
-def _options(text: str) -> configparser.RawConfigParser:
-    parser = configparser.RawConfigParser(strict=False, allow_no_value=True, default_section="", delimiters=("=", ":"))
-    try:
-        parser.read_string(text)
-    except configparser.Error:
-        # What stands before the mistake counts.
-        return parser
-    return parser
-
-
-def _first(options: configparser.RawConfigParser, names: tuple[tuple[str, str], ...]) -> CpuSet | None:
-    texts = (options.get(section, option, fallback=None) for section, option in names)
-    return next((cpus for text in texts if text and (cpus := cpu_spec(text)) is not None), None)
+def _set(options: list[Option], names: tuple[tuple[str, str], ...]) -> tuple[str, CpuSet] | None:
+    """The file and the CPUs of the first of these options that is set; of several values the last counts."""
+    for name in names:
+        values = [option for option in options if (option.section, option.name) == name and option.value.strip()]
+        cpus = cpu_spec(values[-1].value) if values else None
+        if cpus is not None:
+            return values[-1].where, cpus
+    return None

@@ -34,7 +34,7 @@ _INTERRUPTS: Final = "/proc/interrupts"
 _IRQBALANCE: Final = ("/etc/default/irqbalance", "/etc/sysconfig/irqbalance")
 # sysctl.d(5): of files of one name the first folder's counts, then all in order of name; /etc/sysctl.conf last.
 _SYSCTL: Final = ("/usr/lib/sysctl.d", "/usr/local/lib/sysctl.d", "/run/sysctl.d", "/etc/sysctl.d")
-_NR_HUGEPAGES: Final = re.compile(r"(?m)^\s*-?\s*vm[./]nr_hugepages\s*=\s*(\d+)\s*$")
+_NR_HUGEPAGES: Final = re.compile(r"(?m)^\s*-?\s*vm[./]nr_hugepages\s*=\s*(\d{1,10})\s*$")
 
 
 def survey(root: Root, *, ovsdb: str | None = None) -> Evidence:

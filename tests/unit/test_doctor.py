@@ -136,7 +136,7 @@ def test_the_last_file_of_nova_counts(make_tree: MakeTree) -> None:
     found = nova_settings(root)
     assert found is not None
     assert (found.path, str(found.dedicated), str(found.shared)) == (
-        "/etc/nova/nova.conf.d/nfvhost.conf",
+        "/etc/nova/nova.conf.d/nfvhost.conf, /etc/nova/nova.conf",
         "2-4,6-7",
         "0,8",
     )
