@@ -107,3 +107,14 @@ def test_its_readme_and_picture_are_what_a_run_gives(host: Host, plan: Plan) -> 
     assert f"```text\n{screen.getvalue()}```\n" in readme, "paste `COLUMNS=80 nfvhost plan --host …` again"
     picture = (EXAMPLE.parent / "plan.svg").read_text(encoding="utf-8")
     assert picture == plan_svg(host, plan), "draw it again with `nfvhost plan --host … --svg`"
+
+
+def test_the_top_readme_shows_the_plan_as_it_is(host: Host, plan: Plan) -> None:
+    screen = io.StringIO()
+    print_plan(host, plan, file=screen, width=80, color=False)
+    readme = (EXAMPLE.parents[2] / "README.md").read_text(encoding="utf-8")
+    shown = readme.partition("```text\n")[2].partition("```\n")[0]
+    assert "── NICs" in shown
+    assert screen.getvalue().startswith(shown), "paste the head of `COLUMNS=80 nfvhost plan --host …` again"
+    reason = next(decision.reason for decision in plan.decisions if decision.subject == "cpus.pmd")
+    assert reason in " ".join(readme.split()), "paste `nfvhost plan --host … --explain cpus.pmd` again"
