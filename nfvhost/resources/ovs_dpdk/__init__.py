@@ -110,14 +110,14 @@ class OvsDpdk:
     ) -> tuple[Problem, ...]:
         # The process that runs now: the one of the before-image may have been started anew since.
         daemon = find_vswitchd(machine.root, os.path.dirname(socket_path(machine.ovsdb_address)))
-        carried_out = True
         with self.connect(machine.ovsdb_address) as database:
-            back = way_back(before.database, database.read(), changes, force=force)
-            if back:
-                number = database.commit(back)
-                carried_out = database.wait_for_cfg(
-                    number, timeout_s=self.carry_out_s, alive=lambda: daemon is not None and daemon.alive
-                )
+            now = database.read()
+            back = way_back(before.database, now, changes, force=force)
+            # Where nothing is to be written: what a rollback that was cut off has written may not be carried out yet.
+            number = database.commit(back) if back else now.next_cfg
+            carried_out = database.wait_for_cfg(
+                number, timeout_s=self.carry_out_s, alive=lambda: daemon is not None and daemon.alive
+            )
             left = tuple(
                 Problem(what=what, where=f"{RESOURCE}: {key}", hint="set it back by hand with ovs-vsctl")
                 for key, what in remains(database.read(), changes)
