@@ -111,7 +111,7 @@ def test_the_help_of_every_verb_has_an_example(verb: list[str]) -> None:
 
 
 def test_every_verb_that_tells_something_can_tell_it_as_json() -> None:
-    verbs = ("inspect", "capture", "plan", "diff", "apply", "verify")
+    verbs = ("inspect", "capture", "plan", "diff", "apply", "verify", "rollback", "history", "confirm")
     for verb in (*verbs, *(f"sandbox {one}" for one in ("up", "down", "status", "restart", "probe"))):
         assert "--json" in run(*verb.split(), "--help")[0], verb
 
