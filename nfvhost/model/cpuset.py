@@ -62,9 +62,12 @@ class CpuSet:
 
     @classmethod
     def parse_mask(cls, text: str) -> CpuSet:
-        """The set of a hexadecimal mask, as in sysfs (`ffffffff,00000001`) or OVS (`0x3`)."""
+        """The set of a hexadecimal mask, as in sysfs (`ffffffff,00000001`) or OVS (`0x3`); ValueError for others."""
         digits = text.strip("\0 \t\n").lower().removeprefix("0x").replace(",", "")
-        return cls._of(int(digits or "0", 16))
+        bits = int(digits or "0", 16)
+        if bits < 0:
+            raise ValueError(f"{text!r} is no mask")
+        return cls._of(bits)
 
     @classmethod
     def _of(cls, bits: int) -> CpuSet:

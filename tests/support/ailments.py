@@ -437,6 +437,13 @@ CASES = (
         healthy=mask("2,10"),
     ),
     Case(
+        rule="pmd-offline",
+        name="a list in place of a mask",
+        ill=ovs(pmd_cpu_mask="2-3"),
+        told="pmd-cpu-mask=2-3 is no hexadecimal mask",
+        healthy=ovs(pmd_cpu_mask="C"),
+    ),
+    Case(
         rule="core-kinds-mixed",
         ill=mask("3-4", **HYBRID),
         told="the PMD pool has performance cores 3 and efficiency cores 4",

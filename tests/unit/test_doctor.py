@@ -79,7 +79,7 @@ def test_the_mask_of_a_capture_is_judged_without_a_database() -> None:
     assert told("core-split", CAPTURED) == ["CPUs 1 of 1,9 poll; their sibling threads run guests or the host"]
 
 
-@pytest.mark.parametrize("text", ["", "zz", "0x0"])
+@pytest.mark.parametrize("text", ["", "zz", "0x0", "-1"])
 def test_a_mask_that_is_none_is_no_mask(text: str) -> None:
     assert CAPTURED.host.ovs is not None
     install = replace(CAPTURED.host.ovs, other_config=(("pmd-cpu-mask", text),))
