@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from nfvhost.access.boot import split_cmdline
+from nfvhost.access.boot import boot_loader, split_cmdline
 from nfvhost.access.root import Root
 from nfvhost.doctor.evidence import ArgumentFile, BootFiles
 from nfvhost.resources.kernel_cmdline import entries, grub
@@ -26,7 +26,7 @@ def boot_files(root: Root) -> BootFiles | None:
     Source: /etc/default/grub and /etc/default/grub.d/*.cfg, the menu of GRUB, the entries of the boot loader.
     """
     settings = _settings(root)
-    listed = entries.lines(root) or grub.lines(root)
+    listed = grub.lines(root) if boot_loader(root) == "grub" else entries.lines(root)
     usual = tuple(line for line in listed if _RESCUE not in line.where.rpartition("/")[2])
     return BootFiles(settings=settings, entries=usual) if settings or usual else None
 
@@ -40,7 +40,9 @@ def _settings(root: Root) -> tuple[ArgumentFile, ...]:
         if text is None:
             continue
         known.source(path, text)
-        # What only sh could say is left out: arguments are told, never their absence there.
-        pieces = (piece.text or " " for name in _VARIABLES for piece in (*known.values.get(name, ()), _GAP))
-        found.append(ArgumentFile(path=path, args=split_cmdline("".join(pieces))))
+        pieces = [piece for name in _VARIABLES for piece in (*known.values.get(name, ()), _GAP)]
+        args = split_cmdline("".join(piece.text or " " for piece in pieces))
+        # What only sh could say may well hold what was there before.
+        before = found[-1].args if found and any(piece.text is None for piece in pieces) else ()
+        found.append(ArgumentFile(path=path, args=tuple(dict.fromkeys((*before, *args)))))
     return tuple(found)

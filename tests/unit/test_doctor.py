@@ -114,6 +114,16 @@ def test_files_of_grub_are_read_in_their_order(make_tree: MakeTree) -> None:
     ]
 
 
+def test_what_only_sh_could_say_drops_nothing(make_tree: MakeTree) -> None:
+    root = make_tree(
+        {
+            "/etc/default/grub": "GRUB_CMDLINE_LINUX=iommu=pt\n",
+            "/etc/default/grub.d/a.cfg": 'GRUB_CMDLINE_LINUX="$(sed s/a/b/ /x)"\n',
+        }
+    )
+    assert told("boot-arguments-overridden", Evidence(host=host(), boot=boot_files(root))) == []
+
+
 def test_entries_for_rescue_are_left_out(make_tree: MakeTree) -> None:
     folder = "/boot/loader/entries"
     root = make_tree({f"{folder}/m-6.1.conf": "options ro iommu=pt\n", f"{folder}/m-0-rescue.conf": "options ro\n"})
