@@ -272,11 +272,11 @@ def test_an_absent_ovs_vswitchd_is_named_before_anything_is_written(bed: Bed, ov
 
 def test_a_plan_of_another_machine_is_refused_and_each_difference_named(bed: Bed, ovs: OvsPlans) -> None:
     plan = ovs.plan(**bed.keys)
-    written = bed.written_bytes()
+    written = bed.transactions()
 
     with pytest.raises(StalePlanError) as caught:
         engine.apply(plan, bed.machine, inspect_host(bed.machine.root), resources=(bed.resource,))
 
     assert caught.value.exit_code == ExitCode.STALE_PLAN
     assert "host.fingerprint." in str(caught.value)
-    assert bed.written_bytes() == written
+    assert bed.transactions() == written

@@ -66,10 +66,10 @@ class Scene:
         past = next(iter(engine.history(self.bed.machine)))
         if past.stage not in {Stage.HALF_APPLIED, Stage.HALF_ROLLED_BACK}:
             return False
-        written = self.bed.written_bytes()
+        written = self.bed.transactions()
         with pytest.raises(PreconditionError, match="was cut off before its end"):
             self.bed.apply(self.plan)
-        assert self.bed.written_bytes() == written
+        assert self.bed.transactions() == written
         return True
 
 

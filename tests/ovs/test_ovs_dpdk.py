@@ -61,15 +61,17 @@ def test_a_plan_becomes_so_and_the_process_says_it(bed: Bed, ovs: OvsPlans) -> N
     assert vsctl("get", "Bridge", "br-int", "datapath_type", "fail_mode") == "netdev\nsecure"
 
 
-def test_a_second_apply_writes_nothing(bed: Bed, ovs: OvsPlans) -> None:
+def test_a_first_apply_writes_one_transaction_and_a_second_one_nothing(bed: Bed, ovs: OvsPlans) -> None:
     plan = two_bridges(bed, ovs)
+    written = bed.transactions()
     bed.apply(plan)
-    before = bed.written_bytes(), bed.switch.vsctl("get", "Open_vSwitch", ".", "next_cfg"), bed.rows()
+    assert bed.transactions() == written + 1
+    before = bed.transactions(), bed.switch.vsctl("get", "Open_vSwitch", ".", "next_cfg"), bed.rows()
 
     report = bed.apply(plan)
 
     assert report.results == ()
-    assert (bed.written_bytes(), bed.switch.vsctl("get", "Open_vSwitch", ".", "next_cfg"), bed.rows()) == before
+    assert (bed.transactions(), bed.switch.vsctl("get", "Open_vSwitch", ".", "next_cfg"), bed.rows()) == before
 
 
 def test_what_a_later_plan_no_longer_names_goes_and_nothing_else(bed: Bed, ovs: OvsPlans) -> None:

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 def refusal(bed: Bed, plan: Plan) -> str:
     """Why the plan is refused, with nothing written and the process alive."""
-    before = bed.rows(), bed.written_bytes()
+    before = bed.rows(), bed.transactions()
     with pytest.raises(PreconditionError) as caught:
         bed.apply(plan)
     assert caught.value.exit_code == ExitCode.UNSAFE
-    assert (bed.rows(), bed.written_bytes()) == before
+    assert (bed.rows(), bed.transactions()) == before
     assert read_process(bed.switch.sandbox.switch_pid) is not None
     return str(caught.value)
 
@@ -225,10 +225,10 @@ def test_an_mtu_that_the_device_refuses_is_an_error_and_put_back(bed: Bed, ovs: 
 
 
 def test_a_stopped_ovs_vswitchd_is_named_before_anything_is_written(bed: Bed, ovs: OvsPlans) -> None:
-    written = bed.written_bytes()
+    written = bed.transactions()
     with pytest.raises(PreconditionError, match="does not answer"):
         _while_stopped(bed, ovs.plan(**bed.keys))
-    assert bed.written_bytes() == written
+    assert bed.transactions() == written
 
 
 def _while_stopped(bed: Bed, plan: Plan) -> None:

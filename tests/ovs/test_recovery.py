@@ -132,10 +132,10 @@ def test_a_second_apply_writes_no_journal(desk: Desk) -> None:
     desk.apply(plan)
     folder = Path(desk.bed.machine.state_folder)
     seen = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    written = desk.bed.written_bytes()
+    written = desk.bed.transactions()
     desk.apply(plan)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == seen
-    assert desk.bed.written_bytes() == written
+    assert desk.bed.transactions() == written
 
 
 def test_only_and_skip_choose_resources_and_refuse_unknown_names(desk: Desk) -> None:
