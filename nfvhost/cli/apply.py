@@ -53,9 +53,9 @@ def apply(
     json: JsonOption = False,
 ) -> ExitCode:
     """Make it so."""
-    from nfvhost import engine  # noqa: PLC0415 - each verb loads what it needs
-    from nfvhost.cli.changes import change_line  # noqa: PLC0415 - the same
-    from nfvhost.cli.subject import open_subject  # noqa: PLC0415 - the same
+    from nfvhost import engine
+    from nfvhost.cli.changes import change_line
+    from nfvhost.cli.subject import open_subject
 
     subject = open_subject(plan, ovsdb=ovsdb)
     if not resume:
@@ -98,18 +98,18 @@ def _show(step: Step | None, change: Change | None) -> None:
 
 
 def _not_tried(changes: tuple[Change, ...]) -> Report:
-    from nfvhost.model.report import Outcome, Report, Result  # noqa: PLC0415 - each verb loads what it needs
+    from nfvhost.model.report import Outcome, Report, Result
 
     return Report(results=tuple(Result(change=change, outcome=Outcome.NOT_TRIED) for change in changes))
 
 
 def _print(report: Report, *, json: bool) -> None:
     if json:
-        from nfvhost.planfile import report_document, to_json  # noqa: PLC0415 - each verb loads what it needs
+        from nfvhost.planfile import report_document, to_json
 
         emit(to_json(report_document(report)))
         return
-    from nfvhost.model.report import Outcome  # noqa: PLC0415 - the same
+    from nfvhost.model.report import Outcome
 
     for result in report.results:
         if result.outcome is not Outcome.APPLIED:
@@ -130,7 +130,7 @@ def _print(report: Report, *, json: bool) -> None:
 
 
 def _exit_code(report: Report) -> ExitCode:
-    from nfvhost.model.report import Outcome  # noqa: PLC0415 - each verb loads what it needs
+    from nfvhost.model.report import Outcome
 
     pending = any(result.outcome in {Outcome.PENDING_REBOOT, Outcome.PENDING_RESTART} for result in report.results)
     return ExitCode.REBOOT_PENDING if pending else ExitCode.OK

@@ -29,12 +29,12 @@ def capture(
     json: JsonOption = False,
 ) -> None:
     """Write a capture."""
-    from nfvhost.access.archive import open_root  # noqa: PLC0415 - each verb loads what it needs
-    from nfvhost.inspect.capture import write_capture  # noqa: PLC0415 - the same
+    from nfvhost.access.archive import open_root
+    from nfvhost.inspect.capture import write_capture
 
     written = write_capture(open_root(host), file, with_macs=with_macs)
     if json:
-        from nfvhost.planfile import headed, to_json  # noqa: PLC0415 - the same
+        from nfvhost.planfile import headed, to_json
 
         body = {"path": written.path, "files": written.files, "sizeBytes": written.size, "macs": with_macs}
         emit(to_json(headed("Capture", body)))

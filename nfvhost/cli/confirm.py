@@ -19,12 +19,12 @@ Example:
 @ending
 def confirm(ovsdb: OvsdbOption = None, state_dir: StateDirOption = None, json: JsonOption = False) -> None:
     """Confirm the last apply."""
-    from nfvhost import engine  # noqa: PLC0415 - each verb loads what it needs
-    from nfvhost.cli.past import machine_of, name_of  # noqa: PLC0415 - the same
+    from nfvhost import engine
+    from nfvhost.cli.past import machine_of, name_of
 
     kept = engine.confirm(machine_of(ovsdb, state_dir))
     if json:
-        from nfvhost.planfile import headed, to_json  # noqa: PLC0415 - the same
+        from nfvhost.planfile import headed, to_json
 
         emit(to_json(headed("Confirmation", {"apply": kept.id if kept is not None else None})))
     say(f"{name_of(kept)} stays" if kept is not None else "nothing waits for a confirmation")

@@ -23,16 +23,16 @@ Examples:
 @ending
 def diff(plan: PlanArgument, ovsdb: OvsdbOption = None, json: JsonOption = False) -> ExitCode:
     """Tell the differences."""
-    from nfvhost import engine  # noqa: PLC0415 - each verb loads what it needs
-    from nfvhost.cli.changes import change_line  # noqa: PLC0415 - the same
-    from nfvhost.cli.past import tell_half_done  # noqa: PLC0415 - the same
-    from nfvhost.cli.subject import open_subject  # noqa: PLC0415 - the same
+    from nfvhost import engine
+    from nfvhost.cli.changes import change_line
+    from nfvhost.cli.past import tell_half_done
+    from nfvhost.cli.subject import open_subject
 
     subject = open_subject(plan, ovsdb=ovsdb)
     tell_half_done(subject.machine)
     changes = engine.diff(subject.plan, subject.machine)
     if json:
-        from nfvhost.planfile import diff_document, to_json  # noqa: PLC0415 - the same
+        from nfvhost.planfile import diff_document, to_json
 
         emit(to_json(diff_document(changes)))
     else:

@@ -28,13 +28,13 @@ Examples:
 @ending
 def doctor(host: HostOption = None, ovsdb: OvsdbOption = None, json: JsonOption = False) -> ExitCode:
     """Tell what was found."""
-    from nfvhost.access.archive import open_root  # noqa: PLC0415 - each verb loads what it needs
-    from nfvhost.doctor import diagnose, survey  # noqa: PLC0415 - the same
+    from nfvhost.access.archive import open_root
+    from nfvhost.doctor import diagnose, survey
 
     diagnosis = diagnose(survey(open_root(host), ovsdb=ovsdb))
     if json:
-        from nfvhost.planfile import headed, to_json  # noqa: PLC0415 - the same
-        from nfvhost.planfile.structure import plain  # noqa: PLC0415 - the same
+        from nfvhost.planfile import headed, to_json
+        from nfvhost.planfile.structure import plain
 
         emit(to_json(headed("Diagnosis", plain(diagnosis))))
     else:

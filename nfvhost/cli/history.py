@@ -18,12 +18,12 @@ Examples:
 @ending
 def history(ovsdb: OvsdbOption = None, state_dir: StateDirOption = None, json: JsonOption = False) -> None:
     """Tell the past."""
-    from nfvhost import engine  # noqa: PLC0415 - each verb loads what it needs
-    from nfvhost.cli.past import machine_of, past_document  # noqa: PLC0415 - the same
+    from nfvhost import engine
+    from nfvhost.cli.past import machine_of, past_document
 
     applies = engine.history(machine_of(ovsdb, state_dir))
     if json:
-        from nfvhost.planfile import headed, to_json  # noqa: PLC0415 - the same
+        from nfvhost.planfile import headed, to_json
 
         emit(to_json(headed("History", {"applies": [past_document(one) for one in applies]})))
         return

@@ -23,21 +23,21 @@ Examples:
 @ending
 def inspect(host: HostOption = None, json: JsonOption = False, svg: SvgOption = None) -> None:
     """Tell the facts of a machine."""
-    from nfvhost.access.archive import open_root  # noqa: PLC0415 - each verb loads what it needs
-    from nfvhost.inspect import inspect_host  # noqa: PLC0415 - the same
+    from nfvhost.access.archive import open_root
+    from nfvhost.inspect import inspect_host
 
     found = inspect_host(open_root(host))
     if svg is not None:
-        from nfvhost.planfile.file import write_text  # noqa: PLC0415 - the same
-        from nfvhost.render.svg import host_svg  # noqa: PLC0415 - the same
+        from nfvhost.planfile.file import write_text
+        from nfvhost.render.svg import host_svg
 
         write_text(svg, host_svg(found))
         say(f"drawn into {svg}")
     if json:
-        from nfvhost.planfile import host_document, to_json  # noqa: PLC0415 - the same
+        from nfvhost.planfile import host_document, to_json
 
         emit(to_json(host_document(found)))
     else:
-        from nfvhost.render import print_host  # noqa: PLC0415 - the same
+        from nfvhost.render import print_host
 
         print_host(found, file=sys.stdout)

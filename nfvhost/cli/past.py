@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 def machine_of(ovsdb: str | None, state_dir: str | None = None) -> Machine:
     """This machine."""
-    from nfvhost.access.archive import open_root  # noqa: PLC0415 - each verb loads what it needs
-    from nfvhost.access.machine import Machine  # noqa: PLC0415 - the same
+    from nfvhost.access.archive import open_root
+    from nfvhost.access.machine import Machine
 
     return Machine(root=open_root(), ovsdb=ovsdb, state_dir=state_dir)
 
 
 def tell_half_done(machine: Machine) -> None:
     """Say on stderr what was cut off, where something was and where this user may know."""
-    from nfvhost import engine  # noqa: PLC0415 - each verb loads what it needs
+    from nfvhost import engine
 
     try:
         one = engine.half_done(engine.Store(machine))
@@ -46,7 +46,7 @@ def back(change: Change) -> Change:
 
 def past_document(one: PastApply) -> dict[str, Any]:
     """The apply as part of a document."""
-    from nfvhost.planfile.structure import plain  # noqa: PLC0415 - each verb loads what it needs
+    from nfvhost.planfile.structure import plain
 
     rollback = one.last.rollback
     return {

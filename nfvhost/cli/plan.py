@@ -54,10 +54,10 @@ def plan(
     svg: SvgOption = None,
 ) -> None:
     """Make a plan."""
-    from nfvhost.access.archive import open_root  # noqa: PLC0415 - each verb loads what it needs
-    from nfvhost.inspect import inspect_host  # noqa: PLC0415 - the same
-    from nfvhost.planfile import load_profile  # noqa: PLC0415 - the same
-    from nfvhost.planner import make_plan  # noqa: PLC0415 - the same
+    from nfvhost.access.archive import open_root
+    from nfvhost.inspect import inspect_host
+    from nfvhost.planfile import load_profile
+    from nfvhost.planner import make_plan
 
     if output == STDOUT and (json or explain is not None):
         other = "--json" if json else "--explain"
@@ -67,13 +67,13 @@ def plan(
     made = make_plan(found, wish)
     told = None if explain is None else _explained(made, explain)
     if svg is not None:
-        from nfvhost.planfile.file import write_text  # noqa: PLC0415 - the same
-        from nfvhost.render.svg import plan_svg  # noqa: PLC0415 - the same
+        from nfvhost.planfile.file import write_text
+        from nfvhost.render.svg import plan_svg
 
         write_text(svg, plan_svg(found, made))
         say(f"drawn into {svg}")
     if output == STDOUT:
-        from nfvhost.planfile import dump_plan  # noqa: PLC0415 - the same
+        from nfvhost.planfile import dump_plan
 
         emit(dump_plan(made))
         return
@@ -87,11 +87,11 @@ def plan(
     if told is not None:
         _tell(told, json=json)
     elif json:
-        from nfvhost.planfile import plan_document, to_json  # noqa: PLC0415 - the same
+        from nfvhost.planfile import plan_document, to_json
 
         emit(to_json(plan_document(made)))
     else:
-        from nfvhost.render import print_plan  # noqa: PLC0415 - the same
+        from nfvhost.render import print_plan
 
         print_plan(found, made, file=sys.stdout)
     if unwritten is not None:
@@ -102,7 +102,7 @@ def plan(
 
 def _save(output: str, made: Plan) -> PreconditionError | None:
     """Why the plan could not be written; where nobody named the file, to be raised after the plan was shown."""
-    from nfvhost.planfile import save_plan  # noqa: PLC0415 - each verb loads what it needs
+    from nfvhost.planfile import save_plan
 
     try:
         save_plan(output, made)
@@ -124,11 +124,11 @@ def _explained(made: Plan, subject: str) -> tuple[Decision, ...]:
 
 def _tell(decisions: tuple[Decision, ...], *, json: bool) -> None:
     if json:
-        from nfvhost.planfile import explanation_document, to_json  # noqa: PLC0415 - each verb loads what it needs
+        from nfvhost.planfile import explanation_document, to_json
 
         emit(to_json(explanation_document(decisions)))
         return
-    from nfvhost.render import print_decision  # noqa: PLC0415 - the same
+    from nfvhost.render import print_decision
 
     for decision in decisions:
         print_decision(decision, file=sys.stdout)

@@ -42,8 +42,8 @@ def rollback(
     json: JsonOption = False,
 ) -> ExitCode:
     """Put it back."""
-    from nfvhost import engine  # noqa: PLC0415 - each verb loads what it needs
-    from nfvhost.cli.past import machine_of  # noqa: PLC0415 - the same
+    from nfvhost import engine
+    from nfvhost.cli.past import machine_of
 
     machine = machine_of(ovsdb, state_dir)
     if unless_confirmed is not None:
@@ -57,7 +57,7 @@ def rollback(
 
 
 def _undo(machine: Machine, applies: tuple[PastApply, ...], *, to: int | None, force: bool) -> tuple[Undone, ...]:
-    from nfvhost import engine  # noqa: PLC0415 - each verb loads what it needs
+    from nfvhost import engine
 
     if not applies:
         return ()
@@ -65,8 +65,8 @@ def _undo(machine: Machine, applies: tuple[PastApply, ...], *, to: int | None, f
 
 
 def _tell_diff(applies: tuple[PastApply, ...]) -> None:
-    from nfvhost.cli.changes import change_line  # noqa: PLC0415 - each verb loads what it needs
-    from nfvhost.cli.past import back, name_of  # noqa: PLC0415 - the same
+    from nfvhost.cli.changes import change_line
+    from nfvhost.cli.past import back, name_of
 
     for one in applies:
         say(f"{name_of(one)} is {one.stage}; before it:")
@@ -79,12 +79,12 @@ def _count(applies: tuple[PastApply, ...]) -> int:
 
 
 def _told(undone: tuple[Undone, ...], *, json: bool) -> ExitCode:
-    from nfvhost.cli.past import name_of, past_document  # noqa: PLC0415 - each verb loads what it needs
+    from nfvhost.cli.past import name_of, past_document
 
     failed = any(one.problems for one in undone)
     if json:
-        from nfvhost.planfile import headed, to_json  # noqa: PLC0415 - the same
-        from nfvhost.planfile.structure import plain  # noqa: PLC0415 - the same
+        from nfvhost.planfile import headed, to_json
+        from nfvhost.planfile.structure import plain
 
         documents = [
             {

@@ -41,7 +41,7 @@ def up(
     json: JsonOption = False,
 ) -> None:
     """Start a sandbox."""
-    from nfvhost.sandbox import up as start  # noqa: PLC0415 - each verb loads what it needs
+    from nfvhost.sandbox import up as start
 
     made = start(name=name, memory_mib=memory, run_dir=run_dir)
     if json:
@@ -55,11 +55,11 @@ def up(
 @ending
 def down(name: NameOption = "default", json: JsonOption = False) -> None:
     """Remove a sandbox."""
-    from nfvhost.sandbox import down as stop  # noqa: PLC0415 - each verb loads what it needs
+    from nfvhost.sandbox import down as stop
 
     removed = stop(name)
     if json:
-        from nfvhost.planfile import headed, to_json  # noqa: PLC0415 - the same
+        from nfvhost.planfile import headed, to_json
 
         emit(to_json(headed("Sandbox", {"name": name, "removed": removed})))
     else:
@@ -73,12 +73,12 @@ def status(
     json: JsonOption = False,
 ) -> ExitCode:
     """Tell of sandboxes; 10 where one of them lacks something."""
-    from nfvhost.sandbox import status as read  # noqa: PLC0415 - each verb loads what it needs
+    from nfvhost.sandbox import status as read
 
     found = read(name)
     if json:
-        from nfvhost.planfile import headed, to_json  # noqa: PLC0415 - the same
-        from nfvhost.planfile.structure import plain  # noqa: PLC0415 - the same
+        from nfvhost.planfile import headed, to_json
+        from nfvhost.planfile.structure import plain
 
         emit(to_json(headed("Sandboxes", {"sandboxes": plain(found)})))
     for one in found if not json else ():
@@ -99,7 +99,7 @@ def status(
 @ending
 def restart(name: NameOption = "default", json: JsonOption = False) -> None:
     """Restart the switch of a sandbox."""
-    from nfvhost.sandbox import restart_switch  # noqa: PLC0415 - each verb loads what it needs
+    from nfvhost.sandbox import restart_switch
 
     made = restart_switch(name)
     if json:
@@ -122,8 +122,8 @@ def probe(
     json: JsonOption = False,
 ) -> ExitCode:
     """Tell whether packets cross."""
-    from nfvhost.sandbox import probe as send  # noqa: PLC0415 - each verb loads what it needs
-    from nfvhost.sandbox import status as read  # noqa: PLC0415 - the same
+    from nfvhost.sandbox import probe as send
+    from nfvhost.sandbox import status as read
 
     running = next((one.sandbox for one in read(name)), None)
     if running is None:
@@ -137,8 +137,8 @@ def probe(
 
 
 def _json(kind: str, value: object, **more: object) -> str:
-    from nfvhost.planfile import headed, to_json  # noqa: PLC0415 - each verb loads what it needs
-    from nfvhost.planfile.structure import plain  # noqa: PLC0415 - the same
+    from nfvhost.planfile import headed, to_json
+    from nfvhost.planfile.structure import plain
 
     return to_json(headed(kind, {**plain(value), **more}))
 

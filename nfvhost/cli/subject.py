@@ -30,10 +30,10 @@ def open_subject(plan_path: str, *, ovsdb: str | None) -> Subject:
 
     StalePlanError where the one is not for the other, DocumentError where somebody wrote into it what is not there.
     """
-    from nfvhost.access.archive import open_root  # noqa: PLC0415 - each verb loads what it needs
-    from nfvhost.access.machine import Machine  # noqa: PLC0415 - the same
-    from nfvhost.inspect import inspect_host  # noqa: PLC0415 - the same
-    from nfvhost.planfile import load_plan  # noqa: PLC0415 - the same
+    from nfvhost.access.archive import open_root
+    from nfvhost.access.machine import Machine
+    from nfvhost.inspect import inspect_host
+    from nfvhost.planfile import load_plan
 
     plan = load_plan(plan_path)
     root = open_root()
@@ -45,7 +45,7 @@ def open_subject(plan_path: str, *, ovsdb: str | None) -> Subject:
 
 def _demand_fresh(plan: Plan, host: Host, plan_path: str) -> None:
     """Raise StalePlanError, which names each fact that differs, where the plan is not for this machine."""
-    from nfvhost.planner.fingerprint import stale_facts  # noqa: PLC0415 - each verb loads what it needs
+    from nfvhost.planner.fingerprint import stale_facts
 
     stale = stale_facts(plan.host.fingerprint, host)
     if not stale:

@@ -24,17 +24,17 @@ Examples:
 @ending
 def verify(plan: PlanArgument, ovsdb: OvsdbOption = None, json: JsonOption = False) -> ExitCode:
     """Tell the drift."""
-    from nfvhost import engine  # noqa: PLC0415 - each verb loads what it needs
-    from nfvhost.cli.changes import drift_line  # noqa: PLC0415 - the same
-    from nfvhost.cli.past import tell_half_done  # noqa: PLC0415 - the same
-    from nfvhost.cli.subject import open_subject  # noqa: PLC0415 - the same
+    from nfvhost import engine
+    from nfvhost.cli.changes import drift_line
+    from nfvhost.cli.past import tell_half_done
+    from nfvhost.cli.subject import open_subject
 
     subject = open_subject(plan, ovsdb=ovsdb)
     tell_half_done(subject.machine)
     drifts = engine.verify(subject.plan, subject.machine)
     findings = engine.findings(subject.plan, subject.machine)
     if json:
-        from nfvhost.planfile import to_json, verification_document  # noqa: PLC0415 - the same
+        from nfvhost.planfile import to_json, verification_document
 
         emit(to_json(verification_document(drifts, findings)))
     else:

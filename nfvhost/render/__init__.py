@@ -16,29 +16,29 @@ _PLAIN: Final = str.maketrans("│─╭╮╰╯├└→·█▓▒░…", "|
 
 def print_host(host: Host, *, file: IO[str], width: int | None = None, color: bool | None = None) -> None:
     """Write the host's screen; `width` and `color` are the terminal's where None (NO_COLOR counts)."""
-    from nfvhost.render.text import host_screen  # noqa: PLC0415 - rich is loaded where a screen is drawn
+    from nfvhost.render.text import host_screen
 
     _print(host_screen(host), file, width, color=color)
 
 
 def print_plan(host: Host, plan: Plan, *, file: IO[str], width: int | None = None, color: bool | None = None) -> None:
     """Write the plan's screen; `width` and `color` as for `print_host`."""
-    from nfvhost.render.text import plan_screen  # noqa: PLC0415 - rich is loaded where a screen is drawn
+    from nfvhost.render.text import plan_screen
 
     _print(plan_screen(host, plan), file, width, color=color)
 
 
 def print_decision(decision: Decision, *, file: IO[str], width: int | None = None, color: bool | None = None) -> None:
     """Write one decision in full; `width` and `color` as for `print_host`."""
-    from nfvhost.render.text import explain_screen  # noqa: PLC0415 - rich is loaded where a screen is drawn
+    from nfvhost.render.text import explain_screen
 
     _print(explain_screen(decision), file, width, color=color)
 
 
 def _print(screen: RenderableType, file: IO[str], width: int | None, *, color: bool | None) -> None:
-    from rich.console import Console  # noqa: PLC0415 - rich is loaded where a screen is drawn
+    from rich.console import Console
 
-    from nfvhost.render.text import Harmless  # noqa: PLC0415 - the same
+    from nfvhost.render.text import Harmless
 
     console = Console(
         file=file,
