@@ -26,7 +26,7 @@ export PATH=$PWD/.venv/bin:$PATH
 # Each in one chain of &&: `set -e` does not hold inside a condition.
 prepare_lint() { install shellcheck; }
 prepare_unit() { :; }
-prepare_hosts() { install xz-utils; }
+prepare_hosts() { install xz-utils iproute2 util-linux; }
 prepare_simulated() { :; }
 prepare_ovs() {
     if ! can_be_root; then
