@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from forked import in_a_process
 
 if TYPE_CHECKING:
     from cases import Case
@@ -14,23 +15,6 @@ if TYPE_CHECKING:
     from nfvhost.model.change import Change
 
 Fresh = Callable[[], "ScratchMachine"]
-
-
-def in_a_process(work: Callable[[], object]) -> int | None:
-    """The signal that ended a process of its own that did this; None where it came to its end."""
-    pid = os.fork()
-    if not pid:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(pid, 0)
-    if os.WIFSIGNALED(status):
-        return os.WTERMSIG(status)
-    assert os.waitstatus_to_exitcode(status) == 0
-    return None
 
 
 def prepared(case: Case, scratch: ScratchMachine) -> tuple[Any, tuple[Change, ...]]:

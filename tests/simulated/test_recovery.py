@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from contract import run
+from forked import in_a_process
 from scratch import ScratchMachine
 
 from nfvhost import engine
@@ -23,23 +23,6 @@ if TYPE_CHECKING:
     from cases import Case
 
 Fresh = Callable[[], ScratchMachine]
-
-
-def in_a_process(work: Callable[[], object]) -> int | None:
-    """The signal that ended a process of its own that did this; None where it came to its end."""
-    pid = os.fork()
-    if not pid:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(pid, 0)
-    if os.WIFSIGNALED(status):
-        return os.WTERMSIG(status)
-    assert os.waitstatus_to_exitcode(status) == 0
-    return None
 
 
 def apply(case: Case, scratch: ScratchMachine, *, resume: bool = False) -> None:
