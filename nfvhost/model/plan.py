@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.pci import PciAddress
-from nfvhost.model.profile import CpuPolicy, EmulatorThreads, Isolation, PortType, Role, TunnelType
+from nfvhost.model.profile import (
+    CpuGovernor,
+    CpuPolicy,
+    EmulatorThreads,
+    Isolation,
+    LinkState,
+    PortType,
+    Role,
+    TunnelType,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +67,18 @@ class MemoryPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VfSettings:
+    """What the PF makes of its VFs; None: as the driver makes it."""
+
+    macs: tuple[str, ...] = ()  # of VF 0, 1…
+    vlan: int | None = None
+    trust: bool | None = None
+    spoof_check: bool | None = None
+    link_state: LinkState | None = None
+    max_tx_mbps: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NicPlan:
     """What one NIC is for."""
 
@@ -78,6 +99,7 @@ class NicPlan:
     vf_driver: str | None
     vdpa_devices: int | None
     wish: int | None = None  # the entry of the profile's `nics` that decided; None: no entry did
+    vf_settings: VfSettings = VfSettings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +155,15 @@ class TunnelPlan:
     underlay_prefix: int | None
     gateway: str | None
     gateway_mac: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerPlan:
+    """How isolated CPUs save power."""
+
+    cpus: CpuSet
+    governor: CpuGovernor | None
+    max_idle_latency_us: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,3 +246,5 @@ class Plan:
     guests: tuple[GuestPlan, ...]
     decisions: tuple[Decision, ...]
     warnings: tuple[str, ...]
+    power: PowerPlan | None = None
+    unsafe_no_iommu: bool = False  # vfio without an IOMMU, because the profile says so

@@ -104,6 +104,23 @@ class MemoryWish:
     per_port: bool = False  # OVS's per-port memory model
 
 
+class LinkState(StrEnum):
+    """What a VF is told of its port's link (ip-link(8), `vf N state`)."""
+
+    AUTO = "auto"  # as the PF's
+    ENABLE = "enable"
+    DISABLE = "disable"
+
+
+class CpuGovernor(StrEnum):
+    """Governors of cpufreq that keep their promise whatever the load (Documentation/admin-guide/pm/cpufreq.rst)."""
+
+    PERFORMANCE = "performance"
+    POWERSAVE = "powersave"
+    SCHEDUTIL = "schedutil"
+    ONDEMAND = "ondemand"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NicWish:
     """What to do with NICs; the first entry whose selectors all match a NIC decides."""
@@ -122,6 +139,10 @@ class NicWish:
     vfs: int | None = None  # for sriov and vdpa: per NIC; None: see the planner
     vlan: int | None = None
     trusted: bool = False
+    vf_macs: tuple[str, ...] = ()  # of VF 0, 1…; those that are not named keep theirs
+    vf_spoof_check: bool | None = None  # None here and below: as the driver makes it
+    vf_link_state: LinkState | None = None
+    vf_max_tx_mbps: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,6 +243,14 @@ class GuestWish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PowerWish:
+    """How isolated CPUs save power; without any of these they are left as they are."""
+
+    governor: CpuGovernor | None = None
+    max_idle_latency_us: int | None = None  # idle states that take longer to leave are turned off
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NovaWish:
     """Settings of nova-compute; `enabled: false` leaves them out of the plan."""
 
@@ -243,4 +272,6 @@ class Profile:
     ovs: OvsWish = OvsWish()
     tunnels: tuple[TunnelWish, ...] = ()
     nova: NovaWish = NovaWish()
+    power: PowerWish = PowerWish()
+    unsafe_no_iommu: bool = False  # vfio without an IOMMU: a device may write anywhere in memory
     vnfs: tuple[GuestWish, ...] = ()

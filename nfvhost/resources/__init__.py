@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from nfvhost.access.machine import Machine
@@ -12,6 +13,13 @@ from nfvhost.model.plan import Plan
 from nfvhost.model.report import Drift
 
 S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unmet(Problem):
+    """A precondition that is not met yet, and that another resource's changes would meet."""
+
+    met_by: str  # the name of that resource
 
 
 class Resource(Protocol[S]):
@@ -39,7 +47,11 @@ class Resource(Protocol[S]):
         ...
 
     def check(self, state: S, plan: Plan, host: Host) -> tuple[Problem, ...]:
-        """Why these changes must not be made; pure, and empty where they may."""
+        """Why these changes must not be made; pure, and empty where they may.
+
+        An Unmet holds them back only where its resource has nothing to do: if that one acts in the same apply, this one
+        is read and checked again after it; if that one waits for a reboot, so does this one.
+        """
         ...
 
     def findings(self, state: S, plan: Plan) -> tuple[Problem, ...]:

@@ -6,13 +6,14 @@ import errno
 import os
 import signal
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from nfvhost.access.machine import Machine
 from nfvhost.access.root import DirectoryRoot
+from nfvhost.errors import ApplyError
 
 _COMPACT: Final = "/proc/sys/vm/compact_memory"
 # What each command of a scratch machine does first: it notes its call, and fails or is the last one where it was told.
@@ -38,6 +39,9 @@ class Kernel:
     calls: list[str] = field(default_factory=list)
     fail_at: int | None = None
     kill_at: int | None = None  # this process, as power or the out-of-memory killer would
+    # What else happens when an attribute takes a text: (tree, path, text, text before). An OSError is the kernel's no;
+    # a reaction for each area is in a module of its own.
+    reactions: list[Callable[[Path, str, str, str | None], None]] = field(default_factory=list)
 
 
 class ScratchRoot(DirectoryRoot):
@@ -64,6 +68,11 @@ class ScratchRoot(DirectoryRoot):
             (self.directory / path.strip("/")).write_text("")
         elif path.endswith("/nr_hugepages"):
             self._resize(path, int(text), before=int(before or 0))
+        for react in self.kernel.reactions:
+            try:
+                react(self.directory, path, text, before)
+            except OSError as error:
+                raise ApplyError(f"the kernel refused {text!r}: {error.strerror}", where=path) from error
 
     def _resize(self, path: str, wanted: int, *, before: int) -> None:
         """As set_max_huge_pages of mm/hugetlb.c: grants what can be had; what is in use stays, as surplus."""
