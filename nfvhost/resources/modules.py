@@ -23,7 +23,6 @@ RESOURCE: Final = "modules"
 LOAD_FILE: Final = "/etc/modules-load.d/nfvhost.conf"
 _HEAD: Final = "# Written by nfvhost, as a whole.\n"
 _TIMEOUT_S: Final = 60.0
-_VFIO: Final = "vfio-pci"
 _VDPA: Final = "vhost_vdpa"
 
 
@@ -33,7 +32,7 @@ class State:
 
     load_file: FileImage
     loaded: tuple[str, ...]  # /proc/modules; names with _ for -, sorted, as all here
-    built_in: tuple[str, ...]  # /lib/modules/<release>/modules.builtin
+    built_in: tuple[str, ...]  # /lib/modules/<release>/modules.builtin; /sys/module/<name> of one that was not loaded
     loadable: tuple[str, ...] | None  # /lib/modules/<release>/modules.dep; None where it is not there
     release: str | None  # /proc/sys/kernel/osrelease
 
@@ -42,7 +41,7 @@ class State:
 class Modules:
     """The resource of kernel modules; one that is built in needs neither the file nor a load.
 
-    Source: /etc/modules-load.d, /proc/modules, /lib/modules/<release>.
+    Source: /etc/modules-load.d, /proc/modules, /sys/module, /lib/modules/<release>.
     """
 
     settle_s: float = 2.0
@@ -142,8 +141,9 @@ def _wanted(plan: Plan) -> dict[str, str]:
     """The modules that the plan needs, and why."""
     wanted: dict[str, str] = {}
     for nic in plan.nics:
-        if _VFIO in {nic.driver, nic.vf_driver}:
-            wanted.setdefault(_VFIO, f"{nic.pci} or its VFs are bound to it")
+        for driver in (nic.driver, nic.vf_driver):
+            if driver is not None:
+                wanted.setdefault(driver, f"{nic.pci} or its VFs are bound to it")
         if nic.role is Role.VDPA:
             wanted.setdefault(_VDPA, f"the vDPA devices of {nic.pci} are bound to it")
             for one in drivers.DRIVERS:
@@ -156,19 +156,30 @@ def _read(root: Root, load_file: FileImage, matter: frozenset[str]) -> State:
     release = root.read_line("/proc/sys/kernel/osrelease")
     folder = f"/lib/modules/{release}"
     built_in, loadable = _in_list(root, f"{folder}/modules.builtin"), _in_list(root, f"{folder}/modules.dep")
+    loaded, listed = _loaded(root), _known(root)
+    # A module in the kernel itself has a folder as well, where it has parameters (kernel/params.c, param_sysfs_builtin).
+    in_kernel = {module for module in matter - listed if root.exists(f"/sys/module/{module}")}
     return State(
         load_file=load_file,
-        loaded=tuple(sorted(_loaded(root) & matter)),
-        built_in=tuple(sorted((built_in or frozenset()) & matter)),
+        loaded=tuple(sorted(loaded & matter)),
+        built_in=tuple(sorted((built_in or frozenset()) & matter | in_kernel)),
         loadable=None if loadable is None else tuple(sorted(loadable & matter)),
         release=release,
     )
 
 
 def _loaded(root: Root) -> frozenset[str]:
-    """Source: /proc/modules; `Live` in the fifth field, `Loading` and `Unloading` are not there yet or any more."""
-    lines = (line.split() for line in (root.read_text("/proc/modules") or "").splitlines())
-    return frozenset(fields[0] for fields in lines if "Live" in fields[4:5])
+    """Those that can be used: `Live` in the fifth field; `Loading` and `Unloading` are not there yet or any more."""
+    return frozenset(fields[0] for fields in _lines(root) if "Live" in fields[4:5])
+
+
+def _known(root: Root) -> frozenset[str]:
+    return frozenset(fields[0] for fields in _lines(root) if fields)
+
+
+def _lines(root: Root) -> list[list[str]]:
+    """Source: /proc/modules."""
+    return [line.split() for line in (root.read_text("/proc/modules") or "").splitlines()]
 
 
 def _in_list(root: Root, path: str) -> frozenset[str] | None:

@@ -35,6 +35,24 @@ def test_a_module_that_is_built_in_needs_nothing(bench: Bench) -> None:
     assert refusals(case, scratch) == []
 
 
+def test_a_module_of_a_kernel_without_a_list_of_its_own_is_built_in_where_the_kernel_shows_it(bench: Bench) -> None:
+    case, scratch = bench("modules")
+    for path in (BUILT_IN, DEP):
+        (scratch.tree / path.strip("/")).unlink()
+    scratch.put("/sys/module/vfio_pci/", "")
+    scratch.put("/sys/module/vhost_vdpa/", "")
+
+    assert differences(case, scratch) == ()
+    assert refusals(case, scratch) == []
+
+
+def test_a_kernel_driver_that_a_nic_is_given_back_to_is_a_module_too(bench: Bench) -> None:
+    case, scratch = bench("modules")
+    plan = replace(case.plan, nics=(replace(case.plan.nics[0], driver="i40e"),))
+
+    assert [change.key for change in differences(case, scratch, plan=plan)] == ["/etc/modules-load.d/nfvhost.conf"]
+
+
 def test_a_module_that_is_loaded_already_is_loaded_at_each_boot_alone(bench: Bench) -> None:
     case, scratch = bench("modules")
     scratch.put("/proc/modules", "vfio_pci 1 0 - Live 0x0\nvhost_vdpa 1 0 - Live 0x0\n")
