@@ -156,13 +156,13 @@ def _read(root: Root, load_file: FileImage, matter: frozenset[str]) -> State:
     release = root.read_line("/proc/sys/kernel/osrelease")
     folder = f"/lib/modules/{release}"
     built_in, loadable = _in_list(root, f"{folder}/modules.builtin"), _in_list(root, f"{folder}/modules.dep")
-    loaded, listed = _loaded(root), _known(root)
-    # A module in the kernel itself has a folder as well, where it has parameters (kernel/params.c, param_sysfs_builtin).
-    in_kernel = {module for module in matter - listed if root.exists(f"/sys/module/{module}")}
+    loaded, known = _loaded(root), _known(root)
+    # A module in the kernel itself has a folder where it has parameters (kernel/params.c, param_sysfs_builtin).
+    in_kernel = {module for module in matter - known if root.exists(f"/sys/module/{module}")}
     return State(
         load_file=load_file,
         loaded=tuple(sorted(loaded & matter)),
-        built_in=tuple(sorted((built_in or frozenset()) & matter | in_kernel)),
+        built_in=tuple(sorted(((built_in or frozenset()) & matter) | in_kernel)),
         loadable=None if loadable is None else tuple(sorted(loadable & matter)),
         release=release,
     )
