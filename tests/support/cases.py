@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -110,10 +110,14 @@ class Case:
     host: Host = HOST
     activation: Activation = Activation.NOW
     pending: bool = False  # whether that can be seen afterwards
+    # What files cannot say: links of /sys, and how this machine's kernel reacts.
+    prepare: Callable[[ScratchMachine], None] = lambda _scratch: None
 
     def machine(self, top: Path) -> ScratchMachine:
         """The machine, made in this folder."""
-        return ScratchMachine(top).make({**_SYSTEM, **self.files}, self.programs)
+        scratch = ScratchMachine(top).make({**_SYSTEM, **self.files}, self.programs)
+        self.prepare(scratch)
+        return scratch
 
 
 ARGUMENTS: Final = (
