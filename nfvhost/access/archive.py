@@ -17,6 +17,7 @@ from io import BytesIO
 from typing import IO, Final
 
 from nfvhost.access.root import DirectoryRoot, Root, resolve
+from nfvhost.access.user_file import replace_file
 from nfvhost.errors import DocumentError, PreconditionError
 
 # Links of a capture, which itself holds files and directories alone: path -> target, both as the kernel writes them.
@@ -389,20 +390,9 @@ def write_archive(path: str, files: Mapping[str, bytes], directories: frozenset[
     content = _packed(
         {**files, LINKS: (json.dumps(dict(links), indent=0, sort_keys=True) + "\n").encode()}, directories
     )
-    folder = os.path.dirname(os.path.abspath(path))
-    temporary = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}")
     try:
-        try:
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            ArchiveRoot(temporary)
-            os.replace(temporary, path)
-        except BaseException:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
-            raise
+        # What others cannot read is no capture.
+        replace_file(path, content, accept=ArchiveRoot)
     except OSError as error:
         raise PreconditionError(
             f"cannot be written: {error.strerror}", where=path, hint="name a file in a folder that you may write to"

@@ -52,8 +52,9 @@ def inspect_host(root: Root) -> Host:
     functions = pci_functions(tree)
     remapping = iommu(tree, functions)
     interfaces = netdevs(tree, facts)
+    model = cpuinfo.cpu_model(tree, text, architecture=facts.architecture)
     host = Host(
-        model=cpuinfo.cpu_model(tree, text, architecture=facts.architecture),
+        model=model,
         cpus=cpus,
         allowed=_allowed(cgroup.allowed_cpus(tree, groups, isolated=isolated), there.online, warnings),
         allowed_nodes=cgroup.allowed_nodes(tree, groups),
@@ -79,7 +80,7 @@ def inspect_host(root: Root) -> Host:
         boot_loader=platform.boot_loader(tree),
         init=platform.init(tree),
         distribution=platform.distribution(tree),
-        virtualization=platform.virtualization(tree),
+        virtualization=platform.virtualization(tree, model),
         container=platform.container(tree, facts),
         ovs=facts.ovs,
     )

@@ -8,12 +8,14 @@ from typing import Final
 
 from nfvhost.access.boot import boot_loader
 from nfvhost.access.root import Root
-from nfvhost.model.host import Distribution
+from nfvhost.model.host import CpuModel, Distribution
 from nfvhost.model.live import LiveFacts
 
 __all__ = ["boot_loader", "container", "distribution", "init", "virtualization"]
 
 _OS_RELEASE: Final = ("/etc/os-release", "/usr/lib/os-release")
+# The processors that tell of a hypervisor by a flag (CPUID leaf 1, ECX bit 31).
+_X86: Final = frozenset({"x86_64", "i686", "i386"})
 _DMI: Final = ("sys_vendor", "product_name", "board_vendor", "bios_vendor")
 # What hypervisors call themselves in DMI; the order of systemd's src/basic/virt.c, detect_vm_dmi_vendor.
 _BY_DMI: Final = (
@@ -73,10 +75,10 @@ def distribution(root: Root) -> Distribution | None:
     )
 
 
-def virtualization(root: Root) -> str | None:
+def virtualization(root: Root, model: CpuModel) -> str | None:
     """The hypervisor that this system is a guest of: `kvm`, `vmware`, `xen`, … or `other`; None on metal.
 
-    Source: the cpuinfo flag `hypervisor`, /sys/class/dmi/id, /sys/hypervisor, the device tree, /proc/sysinfo.
+    Source: the CPU flag `hypervisor`, /sys/class/dmi/id, /sys/hypervisor, the device tree, /proc/sysinfo.
     """
     if root.read_line("/sys/hypervisor/type") == "xen":
         return None if "control_d" in (root.read_text("/proc/xen/capabilities") or "") else "xen"
@@ -86,10 +88,9 @@ def virtualization(root: Root) -> str | None:
         return guest and ("kvm" if guest[1].startswith("KVM") else "zvm")
     dmi = " ".join(filter(None, (root.read_line(f"/sys/class/dmi/id/{name}") for name in _DMI)))
     by_dmi = _first_in(dmi, _BY_DMI)
-    flags = re.search(r"(?m)^flags\s*:(.*)$", root.read_text("/proc/cpuinfo") or "")
-    if flags is None:
+    if model.architecture not in _X86:
         return by_dmi or _of_device_tree(root)
-    if "hypervisor" not in flags[1].split():
+    if "hypervisor" not in model.flags:
         return None
     return by_dmi or _first_in(root.read_line(_CLOCKS) or "", _BY_CLOCK) or "other"
 

@@ -6,9 +6,9 @@ import contextlib
 import os
 import re
 import stat
-import tempfile
 from typing import Final
 
+from nfvhost.access.user_file import replace_file
 from nfvhost.errors import DocumentError, PreconditionError
 from nfvhost.planfile.tree import MAX_BYTES
 
@@ -81,7 +81,7 @@ def write_text(path: str, text: str) -> None:
             with open(place, "w", encoding="utf-8") as stream:
                 stream.write(text)
             return
-        _replace(place, text)
+        replace_file(place, text.encode())
     except (OSError, ValueError) as error:
         raise _unwritable(path, error) from error
 
@@ -89,23 +89,3 @@ def write_text(path: str, text: str) -> None:
 def _unwritable(path: str, error: OSError | ValueError) -> PreconditionError:
     reason = getattr(error, "strerror", None) or str(error)
     return PreconditionError(f"cannot be written: {reason}", where=path, hint="name another file")
-
-
-def _replace(place: str, text: str) -> None:
-    try:
-        mode = stat.S_IMODE(os.stat(place).st_mode)
-    except FileNotFoundError:
-        mask = os.umask(0)
-        os.umask(mask)
-        mode = 0o666 & ~mask
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(place)[:100]}.", dir=os.path.dirname(place))
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        os.replace(temporary, place)
-    except BaseException:
-        os.unlink(temporary)
-        raise

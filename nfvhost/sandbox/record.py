@@ -17,6 +17,8 @@ from nfvhost.access.root import DirectoryRoot
 from nfvhost.errors import PreconditionError, UsageError
 from nfvhost.model.units import PageSize
 
+_ROOT: Final = DirectoryRoot("/")
+_MODE: Final = 0o644
 BASE: Final = "/run/nfvhost/sandbox"
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 _LOCK_TIMEOUT_S: Final = 60.0
@@ -75,7 +77,7 @@ class Record:
 
 def boot_id() -> str:
     """The kernel's name for the time since this boot."""
-    return DirectoryRoot("/").read_line(_BOOT_ID) or ""
+    return _ROOT.read_line(_BOOT_ID) or ""
 
 
 def new_record(name: str, *, run_dir: str | None, memory_mib: int) -> Record:
@@ -96,13 +98,13 @@ def new_record(name: str, *, run_dir: str | None, memory_mib: int) -> Record:
 
 def names() -> tuple[str, ...]:
     """The sandboxes that are recorded, up or not."""
-    files = DirectoryRoot("/").list_dir(BASE)
+    files = _ROOT.list_dir(BASE)
     return tuple(file.removesuffix(".json") for file in files if file.endswith(".json"))
 
 
 def read_record(name: str) -> Record | None:
     """What was recorded under this name; None where nothing was."""
-    text = DirectoryRoot("/").read_text(_path(name))
+    text = _ROOT.read_text(_path(name))
     if text is None:
         return None
     try:
@@ -117,12 +119,8 @@ def read_record(name: str) -> Record | None:
 
 def write_record(record: Record) -> Record:
     """The record, once it is on disk; a run that is killed leaves the old one or the new one."""
-    path = _path(record.name)
-    with open(f"{path}.new", "w", encoding="utf-8") as file:
-        json.dump(asdict(record), file, indent=1, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(f"{path}.new", path)
+    text = json.dumps(asdict(record), indent=1, sort_keys=True)
+    _ROOT.write_file(_path(record.name), text.encode(), mode=_MODE)
     return record
 
 
@@ -130,9 +128,7 @@ def remove_record(record: Record) -> None:
     """Nothing; the record's files go, its run directory first."""
     if os.path.isdir(record.run_dir):
         shutil.rmtree(record.run_dir)
-    for path in (f"{_path(record.name)}.new", _path(record.name)):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+    _ROOT.remove_file(_path(record.name))
 
 
 def with_reservation(record: Record, reservation: Reservation) -> Record:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nfvhost.access.root import Root
-from nfvhost.inspect import platform
+from nfvhost.inspect import cpuinfo, platform
 from nfvhost.model.host import Distribution
 from nfvhost.model.live import LiveFacts
 
@@ -62,8 +62,8 @@ def test_no_os_release_is_no_distribution(make_tree: MakeTree) -> None:
     assert platform.distribution(make_tree({})) is None
 
 
-GUEST = "processor : 0\nflags\t\t: fpu hypervisor pdpe1gb\n"
-METAL = "processor : 0\nflags\t\t: fpu vmx pdpe1gb\n"
+GUEST = "processor : 0\nvendor_id : x\nflags\t\t: fpu lm hypervisor pdpe1gb\n"
+METAL = "processor : 0\nvendor_id : x\nflags\t\t: fpu lm vmx pdpe1gb\n"
 DMI = "/sys/class/dmi/id"
 
 
@@ -90,7 +90,9 @@ DMI = "/sys/class/dmi/id"
     ],
 )
 def test_a_guest_is_told_from_metal(make_tree: MakeTree, files: dict[str, Any], kind: str | None) -> None:
-    assert platform.virtualization(make_tree(files)) == kind
+    tree = make_tree(files)
+    model = cpuinfo.cpu_model(tree, tree.read_text("/proc/cpuinfo"), architecture=None)
+    assert platform.virtualization(tree, model) == kind
 
 
 @pytest.mark.parametrize(
