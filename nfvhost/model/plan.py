@@ -243,8 +243,8 @@ class Plan:
     tunnels: tuple[TunnelPlan, ...]
     nova: NovaPlan | None
     neutron: NeutronPlan | None
+    power: PowerPlan | None = None
+    unsafe_no_iommu: bool = False  # vfio without an IOMMU, because the profile says so
     guests: tuple[GuestPlan, ...]
     decisions: tuple[Decision, ...]
     warnings: tuple[str, ...]
-    power: PowerPlan | None = None
-    unsafe_no_iommu: bool = False  # vfio without an IOMMU, because the profile says so

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from nfvhost.model.plan import GuestPlan, OvsPort, TunnelPlan
+from nfvhost.model.plan import GuestPlan, NicPlan, OvsPort, TunnelPlan, VfSettings
 from nfvhost.model.profile import GuestPortWish, GuestWish, NicWish, OvsWish, TunnelWish, VhostPort, VirtualPort
 
 # Class and field -> lowest and highest; a number that is not here is from 0 to what 31 bits hold.
@@ -14,6 +14,8 @@ Ranges = dict[tuple[type, str], tuple[int, int]]
 _MTU: Final = (68, 65535)
 # IEEE 802.1Q: 0 and 4095 are reserved.
 _VLAN: Final = (1, 4094)
+# PCI Express 6.0, 9.3.3.6: TotalVFs has 16 bits.
+_VFS: Final = (0, 65535)
 # OVS lib/netdev-dpdk.c, NIC_PORT_MAX_Q_SIZE.
 _DESCRIPTORS: Final = (1, 4096)
 # DPDK config/rte_config.h, RTE_MAX_QUEUES_PER_PORT.
@@ -39,6 +41,10 @@ V1: Final[Ranges] = {
     (GuestWish, "count"): (1, 65536),
     (GuestWish, "numa_nodes"): (1, 1024),
     (GuestPortWish, "queues"): _QUEUES,
+    (NicWish, "vfs"): _VFS,
+    (NicPlan, "vfs"): _VFS,
+    (NicPlan, "vdpa_devices"): _VFS,
+    (VfSettings, "vlan"): _VLAN,
     (OvsPort, "mtu"): _MTU,
     (OvsPort, "tag"): (0, 4095),
     (GuestPlan, "memory_mib"): (1, 2**31 - 1),

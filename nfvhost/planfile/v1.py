@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from nfvhost.model.plan import Plan
+from nfvhost.model.plan import Plan, VfSettings
 from nfvhost.model.profile import Profile
 from nfvhost.planfile import ranges
 from nfvhost.planfile.structure import plain, structure
@@ -44,7 +44,7 @@ def profile_document(profile: Profile) -> dict[str, Any]:
 
 def plan_document(plan: Plan) -> dict[str, Any]:
     """The plan as a document; a section that the plan has not is there and empty, so that readers find its keys."""
-    document = short_plan_document(plan)
+    document = headed("Plan", plain(plan))
     document["ovs"] = document["ovs"] or {"otherConfig": {}, "bridges": []}
     document["nova"] = document["nova"] or {}
     document["neutron"] = document["neutron"] or {}
@@ -52,8 +52,12 @@ def plan_document(plan: Plan) -> dict[str, Any]:
 
 
 def short_plan_document(plan: Plan) -> dict[str, Any]:
-    """The plan as a document in which a section that it has not is null."""
-    return headed("Plan", plain(plan))
+    """The plan as a document in which a section that it has not, or that says nothing, is null."""
+    document = headed("Plan", plain(plan))
+    for nic, told in zip(plan.nics, document["nics"], strict=True):
+        if nic.vf_settings == VfSettings():
+            told["vfSettings"] = None
+    return document
 
 
 def host_document(host: Host) -> dict[str, Any]:

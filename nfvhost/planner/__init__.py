@@ -6,7 +6,20 @@ from nfvhost.errors import DocumentError, PreconditionError
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
 from nfvhost.model.profile import Profile
-from nfvhost.planner import booted, cores, guards, guests, hugepages, kernel_args, nics, nova, ovs, tunnels
+from nfvhost.planner import (
+    booted,
+    cores,
+    guards,
+    guests,
+    hugepages,
+    kernel_args,
+    nics,
+    no_iommu,
+    nova,
+    ovs,
+    power,
+    tunnels,
+)
 from nfvhost.planner.fingerprint import planned_host, stale_facts
 from nfvhost.planner.notebook import Notebook
 
@@ -28,8 +41,10 @@ def make_plan(host: Host, profile: Profile) -> Plan:
     placed = guests.place(host, profile, pools, memory, nic_plans, notes)
     switch = ovs.plan_ovs(host, profile, nic_plans, ports, pools, memory, notes)
     tunnel_plans, switch = tunnels.plan_tunnels(host, profile, switch, notes)
+    unsafe = no_iommu.plan_no_iommu(host, profile, nic_plans, notes)
     kernel = kernel_args.plan_kernel_args(host, profile, pools, memory, nic_plans, notes)
     booted.warn_of_present(host, pools, memory, nic_plans, kernel, notes)
+    saving = power.plan_power(profile, pools, notes)
     compute = nova.plan_nova(host, profile, pools, memory, nic_plans, notes)
     agent = nova.plan_neutron(profile, switch, notes)
     _refuse(notes)
@@ -48,6 +63,8 @@ def make_plan(host: Host, profile: Profile) -> Plan:
         guests=placed,
         decisions=tuple(notes.decisions),
         warnings=tuple(notes.warnings),
+        power=saving,
+        unsafe_no_iommu=unsafe,
     )
     guards.check(host, plan)
     return plan

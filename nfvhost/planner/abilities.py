@@ -121,7 +121,8 @@ def _vfio_obstacle(scene: Scene, card: Card, *, named: bool) -> str | None:
         return f"it has {nic.num_vfs} VFs, which would go with its kernel driver; set sriov_numvfs to 0 first"
     if (blocked := _group_obstacle(scene, card)) is not None:
         return blocked
-    if not named and nic.driver not in USERSPACE_DRIVERS and is_guest_without_iommu(scene.host):
+    unsafe = scene.profile.unsafe_no_iommu
+    if not named and not unsafe and nic.driver not in USERSPACE_DRIVERS and is_guest_without_iommu(scene.host):
         return "this virtual machine has no IOMMU, which vfio-pci needs"
     return None
 

@@ -7,8 +7,9 @@ from typing import Final
 from nfvhost.model.host import Host
 from nfvhost.model.ovs_keys import release
 from nfvhost.model.plan import CpuPools, MemoryPlan, NicPlan
-from nfvhost.model.profile import Isolation, Profile, Role
+from nfvhost.model.profile import Isolation, Profile
 from nfvhost.model.units import PageSize
+from nfvhost.planner.no_iommu import goes_without, needs_iommu
 from nfvhost.planner.notebook import Notebook
 
 # Documentation/admin-guide/kernel-parameters.rst: hugepages=<node>:<count>,… since 5.16 (mm/hugetlb.c).
@@ -32,7 +33,7 @@ def plan_kernel_args(
 ) -> tuple[str, ...]:
     """The arguments of the kernel's command line, in the order that they are to stand in."""
     args = (
-        *_iommu(host, nics, notes),
+        *_iommu(host, profile, nics, notes),
         *_hugepages(host, memory, notes),
         *_isolation(host, profile, pools, notes),
     )
@@ -41,12 +42,12 @@ def plan_kernel_args(
     return args
 
 
-def _iommu(host: Host, nics: tuple[NicPlan, ...], notes: Notebook) -> tuple[str, ...]:
-    users = [
-        str(nic.pci) for nic in nics if _VFIO in {nic.driver, nic.vf_driver} or nic.role in {Role.SRIOV, Role.VDPA}
-    ]
+def _iommu(host: Host, profile: Profile, nics: tuple[NicPlan, ...], notes: Notebook) -> tuple[str, ...]:
+    users = [str(nic.pci) for nic in nics if needs_iommu(host, profile, nic)]
     if not users:
-        notes.decide("kernelArgs.iommu", "none", "no PCI function is given to user space or guests")
+        without = goes_without(host, profile) and any(nic.driver == _VFIO for nic in nics)
+        why = "the profile says unsafeNoIommu" if without else "no PCI function is given to user space or guests"
+        notes.decide("kernelArgs.iommu", "none", why)
         return ()
     if host.virtualization is not None and host.iommu.enabled is not True:
         notes.decide("kernelArgs.iommu", "none", "this virtual machine has no IOMMU that an argument could turn on")

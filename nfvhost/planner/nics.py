@@ -10,6 +10,7 @@ from nfvhost.model.host import Host, Nic
 from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import NicPlan
 from nfvhost.model.profile import NicWish, Profile, Role
+from nfvhost.planner import vf_settings
 from nfvhost.planner.abilities import (
     TAKING_ROLES,
     Card,
@@ -21,6 +22,7 @@ from nfvhost.planner.abilities import (
     not_ethernet,
     obstacle,
 )
+from nfvhost.planner.no_iommu import goes_without
 from nfvhost.planner.notebook import Notebook, counted
 
 # From this line rate on, a port is worth polling (nics without a wish).
@@ -37,6 +39,7 @@ def assign_roles(host: Host, profile: Profile, notes: Notebook) -> tuple[NicPlan
     The first entry of the profile's `nics` that matches a NIC decides; without entries the fastest idle ports that
     DPDK can drive are taken. A NIC that carries management is never touched.
     """
+    vf_settings.check_wishes(profile, notes)
     scene = look_at(host, profile)
     plans: dict[PciAddress, NicPlan] = {}
     obstacles: dict[PciAddress, str] = {}
@@ -55,7 +58,9 @@ def assign_roles(host: Host, profile: Profile, notes: Notebook) -> tuple[NicPlan
     _note_iommu(scene, plans, notes)
     for nic in host.nics:
         notes.decide(f"nics.{nic.pci}", plans[nic.pci].role.value, plans[nic.pci].reason)
-    return tuple(plans[nic.pci] for nic in host.nics)
+    made = tuple(plans[nic.pci] for nic in host.nics)
+    vf_settings.check_cards(profile, made, notes)
+    return made
 
 
 def _serve(
@@ -174,11 +179,12 @@ def _wished(scene: Scene, index: int, card: Card, role: Role, notes: Notebook) -
         plan = replace(plan, mtu=wish.mtu or scene.profile.ovs.mtu or 1500)
     if role in {Role.SRIOV, Role.VDPA}:
         plan = _with_vfs(card, plan, wish, index, notes)
-    if role is Role.DPDK and is_guest_without_iommu(scene.host) and plan.driver == _VFIO:
+    unsafe = scene.profile.unsafe_no_iommu
+    if role is Role.DPDK and is_guest_without_iommu(scene.host) and plan.driver == _VFIO and not unsafe:
         notes.warn(
-            f"{card.nic.pci}: this virtual machine has no IOMMU, so vfio-pci works only with "
-            "`enable_unsafe_noiommu_mode=1` of the module vfio, without any protection of memory; better give the "
-            "guest a virtual IOMMU"
+            f"{card.nic.pci}: this virtual machine has no IOMMU, so vfio-pci works only with `unsafeNoIommu: true` in "
+            "the profile (`enable_unsafe_noiommu_mode` of the module vfio), without any protection of memory; better "
+            "give the guest a virtual IOMMU"
         )
     return replace(plan, wish=index, physnet=wish.physnet)
 
@@ -188,6 +194,7 @@ def _with_vfs(card: Card, plan: NicPlan, wish: NicWish, index: int, notes: Noteb
     nic = card.nic
     vdpa = plan.role is Role.VDPA
     if nic.physfn is not None:
+        vf_settings.settings_of(card, wish, index, count=0, notes=notes)
         return replace(plan, vdpa_devices=1 if vdpa else None)
     total, present = nic.total_vfs or 0, nic.num_vfs or 0
     count = min(wish.vfs if wish.vfs is not None else present or _DEFAULT_VFS, total)
@@ -198,7 +205,9 @@ def _with_vfs(card: Card, plan: NicPlan, wish: NicWish, index: int, notes: Noteb
             f"{nic.pci} has {present} VFs now and shall have {count}: the change goes through none at all, so no guest "
             "may hold one meanwhile"
         )
-    reason = f"{plan.reason}; {count} of {total} VFs"
+    settings = vf_settings.settings_of(card, wish, index, count=count, notes=notes)
+    said = vf_settings.told(settings)
+    reason = f"{plan.reason}; {count} of {total} VFs{f': {said}' if said else ''}"
     row = card.row
     if row is not None and row.vf_hint is not None:
         reason = f"{reason}; {row.vf_hint}"
@@ -215,6 +224,7 @@ def _with_vfs(card: Card, plan: NicPlan, wish: NicWish, index: int, notes: Noteb
         vfs=count,
         vf_driver=None if stays else _VFIO,
         vdpa_devices=count if vdpa else None,
+        vf_settings=settings,
     )
 
 
@@ -397,7 +407,10 @@ def _free_group_mates(scene: Scene, plans: dict[PciAddress, NicPlan], notes: Not
 
 
 def _note_iommu(scene: Scene, plans: dict[PciAddress, NicPlan], notes: Notebook) -> None:
-    needing = [str(plan.pci) for plan in plans.values() if _VFIO in {plan.driver, plan.vf_driver}]
+    without = goes_without(scene.host, scene.profile)
+    needing = [
+        str(plan.pci) for plan in plans.values() if plan.vf_driver == _VFIO or (plan.driver == _VFIO and not without)
+    ]
     if not needing or scene.host.iommu.enabled is True:
         return
     state = "off" if scene.host.iommu.enabled is False else "not known"
