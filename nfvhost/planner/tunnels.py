@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
 from typing import Final
 
+from nfvhost.model.encapsulation import IPV4, IPV6, SEGMENT, SRH, overhead
 from nfvhost.model.host import Host
 from nfvhost.model.ovs_keys import SRV6_SINCE, release
 from nfvhost.model.plan import OvsBridge, OvsPlan, OvsPort, TunnelPlan
@@ -18,19 +19,6 @@ Address = IPv4Address | IPv6Address
 
 # lib/netdev.h of OVS: SRV6_MAX_SEGS; a longer list is a line in the log and no tunnel.
 _MOST_SEGMENTS: Final = 6
-# RFC 8200: IPv6 40 byte; RFC 791: IPv4 20; RFC 8754: a segment routing header of 8 + 16 for each segment.
-_IPV6: Final = 40
-_IPV4: Final = 20
-_SRH: Final = 8
-_SEGMENT: Final = 16
-# RFC 768 UDP 8, RFC 7348 VXLAN 8, RFC 8926 Geneve 8 without options, RFC 2890 GRE 4 and 4 for the key.
-_UDP: Final = 8
-_VXLAN: Final = 8
-_GENEVE: Final = 8
-_GRE: Final = 4
-_GRE_KEY: Final = 4
-# All but SRv6 carry Ethernet: its header takes 14 of what is left for the packet inside.
-_ETHERNET: Final = 14
 # RFC 8200, section 5; RFC 791.
 _LEAST_IPV6_MTU: Final = 1280
 _LEAST_IPV4_MTU: Final = 68
@@ -74,20 +62,6 @@ def plan_tunnels(
         if len(notes.problems) == before:
             plans.append(tunnel)
     return tuple(plans), _with_ports(tuple(plans), ovs, notes)
-
-
-def overhead(kind: TunnelType, *, ipv6: bool, segments: int, key: bool) -> int:
-    """Bytes between the IP packet outside and the one inside."""
-    outer = _IPV6 if ipv6 else _IPV4
-    match kind:
-        case TunnelType.SRV6:
-            return outer + _SRH + _SEGMENT * segments
-        case TunnelType.VXLAN:
-            return outer + _UDP + _VXLAN + _ETHERNET
-        case TunnelType.GENEVE:
-            return outer + _UDP + _GENEVE + _ETHERNET
-        case TunnelType.GRE:
-            return outer + _GRE + (_GRE_KEY if key else 0) + _ETHERNET
 
 
 def _check(wish: TunnelWish, where: str, ovs: OvsPlan, notes: Notebook) -> _Ends | None:
@@ -319,9 +293,9 @@ def _plan(
 
 
 def _mtu_reason(kind: TunnelType, under: int, cost: int, segments: int, *, ipv6: bool) -> str:
-    outer = f"IPv6 {_IPV6}" if ipv6 else f"IPv4 {_IPV4}"
+    outer = f"IPv6 {IPV6}" if ipv6 else f"IPv4 {IPV4}"
     if kind is TunnelType.SRV6:
-        parts = f"{outer}, segment routing header {_SRH} and {_SEGMENT} for each of {segments} segments"
+        parts = f"{outer}, segment routing header {SRH} and {SEGMENT} for each of {segments} segments"
         return f"{under} of the underlay less {cost} ({parts}); SRv6 carries IP packets, not Ethernet"
     return f"{under} of the underlay less {cost} ({outer}, {kind.value} and the Ethernet header inside)"
 

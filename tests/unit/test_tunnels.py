@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from synthetic import host as make_host
 
+from nfvhost.model.encapsulation import overhead
 from nfvhost.model.host import Host, OvsInstall
 from nfvhost.model.plan import OvsBridge, OvsPlan, OvsPort, TunnelPlan
 from nfvhost.model.profile import OvsWish, Profile, TunnelType, TunnelWish
 from nfvhost.planner.notebook import Notebook
-from nfvhost.planner.tunnels import overhead, plan_tunnels
+from nfvhost.planner.tunnels import plan_tunnels
 
 SRV6 = TunnelWish(
     name="far",
