@@ -657,15 +657,20 @@ CLASS_OTHER: Final = "0280"  # wifi cards, mostly
 
 def driver_of(nic: Nic) -> NicDriver | None:
     """The row of the table for a card: by its PCI id, else by the bound kernel driver; None where neither is in it."""
-    rows = _by_vendor().get(nic.vendor.lower(), ())
+    return row_of(vendor=nic.vendor, device=nic.device, driver=nic.driver)
+
+
+def row_of(*, vendor: str, device: str, driver: str | None) -> NicDriver | None:
+    """The same for the ids of a function, each four hex digits, and the name of its bound driver."""
+    rows = _by_vendor().get(vendor.lower(), ())
     for row in rows:
-        if has_device(row.devices, nic.device):
+        if has_device(row.devices, device):
             return row
-    if nic.driver is None or nic.driver in USERSPACE_DRIVERS:
+    if driver is None or driver in USERSPACE_DRIVERS:
         return next((row for row in rows if not row.devices), None)
-    taken = [row for row in _by_kernel().get(nic.driver, ()) if not row.pmd_by_id]
+    taken = [row for row in _by_kernel().get(driver, ()) if not row.pmd_by_id]
     # A card that is newer than the table behaves as its elders; where they are of several kinds, as the plainest.
-    same_vendor = [row for row in taken if row.vendor in {None, nic.vendor.lower()}]
+    same_vendor = [row for row in taken if row.vendor in {None, vendor.lower()}]
     return next(iter(same_vendor), None)
 
 

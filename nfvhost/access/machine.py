@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,14 +53,15 @@ class Machine:
             return None
         return command.find(program, folder=self.programs)
 
-    def check(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
+    def check(self, argv: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None) -> Completed:
         """What the command said; CommandError where it is missing, late, or ends with anything but 0.
 
+        `env` is added to the environment of this process.
         PreconditionError on a tree without commands of its own: those of the system would change the running machine.
         """
         if self.programs is None and not self.root.live:
             raise PreconditionError(f"{argv[0]} would run on this machine, and the tree is not this machine's")
-        return command.check(argv, timeout_s=timeout_s, folder=self.programs)
+        return command.check(argv, timeout_s=timeout_s, env=env, folder=self.programs)
 
 
 def _place(address: str) -> str:

@@ -28,6 +28,7 @@ class Replacement:
     before: FileImage
     content: bytes | None  # None: it is to go
     keys: tuple[str, ...]
+    mode: int = _MODE  # of a file that is made; one that is there keeps its own
 
     @property
     def path(self) -> str:
@@ -56,7 +57,7 @@ def write_out(root: Root, replacements: tuple[Replacement, ...]) -> None:
         if one.content is None:
             root.remove_file(one.path)
         else:
-            root.write_file(one.path, one.content, mode=one.before.mode or _MODE)
+            root.write_file(one.path, one.content, mode=one.before.mode or one.mode)
 
 
 def foreign_files(root: Root, resource: str, replacements: tuple[Replacement, ...]) -> tuple[Problem, ...]:

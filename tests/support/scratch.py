@@ -20,6 +20,8 @@ _COMPACT: Final = "/proc/sys/vm/compact_memory"
 _PROLOGUE: Final = """#!/bin/sh
 set -eu
 tree={tree} folder={folder}
+case "${{1-}}" in {asks}) asked=1 ;; *) asked= ;; esac
+if [ ! "$asked" ]; then
 echo "${{0##*/}} $*" >> "$folder/calls"
 call=$(wc -l < "$folder/calls")
 [ "$(cat "$folder/fail_at" 2>/dev/null)" != "$call" ] || {{ echo "told to fail" >&2; exit 1; }}
@@ -27,7 +29,10 @@ case $(cat "$folder/kill_at" 2>/dev/null) in
 "before $call") kill -9 $PPID; exit 1 ;;
 "after $call") trap 'kill -9 $PPID' EXIT ;;
 esac
+fi
 """
+# The first line of a program that can be asked: its questions, by their first word.
+_ASKS: Final = "# asks:"
 
 
 @dataclass
@@ -102,7 +107,11 @@ class ScratchMachine:
         return self.top / "programs"
 
     def make(self, files: Mapping[str, str | bytes], programs: Mapping[str, str]) -> ScratchMachine:
-        """This machine, with these files; a program is the text of a shell script that knows `$tree`."""
+        """This machine, with these files; a program is the text of a shell script that knows `$tree`.
+
+        Where its first line is `# asks: show -s`, calls whose first word is one of these are questions: they are not
+        among its commands.
+        """
         self.tree.mkdir(parents=True)
         self.programs.mkdir()
         (self.programs / "calls").touch()
@@ -110,7 +119,7 @@ class ScratchMachine:
             self.put(path, content)
         for name, text in programs.items():
             program = self.programs / name
-            program.write_text(_PROLOGUE.format(tree=self.tree, folder=self.programs) + text)
+            program.write_text(_PROLOGUE.format(tree=self.tree, folder=self.programs, asks=_questions(text)) + text)
             program.chmod(0o755)
         return self
 
@@ -163,3 +172,10 @@ class ScratchMachine:
                 content = path.read_bytes()
             found[f"/{path.relative_to(self.tree)}"] = (mode, content)
         return found
+
+
+def _questions(program: str) -> str:
+    """The pattern of `case` for the first words of its questions."""
+    first = program.lstrip().partition("\n")[0]
+    words = first.removeprefix(_ASKS).split() if first.startswith(_ASKS) else []
+    return "|".join(words) or "'none of its words'"
