@@ -9,6 +9,7 @@ from typing import Final
 
 from nfvhost.access import command
 from nfvhost.access.command import Completed
+from nfvhost.access.kernel_links import KernelLinks, Netlink
 from nfvhost.access.root import Root
 from nfvhost.errors import PreconditionError
 
@@ -26,6 +27,16 @@ class Machine:
     ovsdb: str | None = None  # "unix:/path/db.sock"; None: the system's
     programs: str | None = None  # the only folder that commands are taken from; None: the system's own
     state_dir: str | None = None  # where journals are kept; None: the system's, or next to a private database
+    kernel_links: KernelLinks | None = None  # VFs, links, vDPA; None: the running kernel's, where the tree is its own
+
+    @property
+    def links(self) -> KernelLinks:
+        """The door to the kernel's network devices; PreconditionError on a tree that has no kernel."""
+        if self.kernel_links is not None:
+            return self.kernel_links
+        if not self.root.live:
+            raise PreconditionError("netlink is this machine's kernel, and the tree is not this machine's")
+        return Netlink()
 
     @property
     def ovsdb_address(self) -> str:

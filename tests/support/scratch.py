@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from nfvhost.access.kernel_links import KernelLinks
 from nfvhost.access.machine import Machine
 from nfvhost.access.root import DirectoryRoot
 from nfvhost.errors import ApplyError
@@ -47,6 +48,7 @@ class Kernel:
     # What else happens when an attribute takes a text: (tree, path, text, text before). An OSError is the kernel's no;
     # a reaction for each area is in a module of its own.
     reactions: list[Callable[[Path, str, str, str | None], None]] = field(default_factory=list)
+    links: Callable[[ScratchRoot], KernelLinks] | None = None  # its door by netlink; None: it has none
 
 
 class ScratchRoot(DirectoryRoot):
@@ -139,7 +141,8 @@ class ScratchMachine:
     def machine(self) -> Machine:
         """Its doors; the lock of an apply is beside the database that it would have."""
         root = ScratchRoot(self.tree, self.kernel)
-        return Machine(root=root, ovsdb=f"unix:{self.top}/db.sock", programs=str(self.programs))
+        links = self.kernel.links(root) if self.kernel.links is not None else None
+        return Machine(root=root, ovsdb=f"unix:{self.top}/db.sock", programs=str(self.programs), kernel_links=links)
 
     def commands(self) -> list[str]:
         """The commands that ran."""
