@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from nfvhost.model.cpuset import EMPTY, CpuSet
 from nfvhost.model.host import Cpu, CpuKind, Host
-from nfvhost.model.plan import Plan
+from nfvhost.model.plan import Plan, VfSettings
 from nfvhost.model.profile import EmulatorThreads, Isolation, Role
 
 Rule = Callable[[Host, Plan], Iterator[str]]
@@ -185,6 +185,33 @@ def vfs_are_never_more_than_the_function_can_have(host: Host, plan: Plan) -> Ite
             yield f"{nic.pci}: {nic.vfs} VFs, {nic.vdpa_devices} vDPA devices of {totals[nic.pci]}"
 
 
+def settings_of_vfs_are_for_vfs_that_are_made(host: Host, plan: Plan) -> Iterator[str]:
+    del host
+    for nic in plan.nics:
+        if nic.vf_settings != VfSettings() and nic.role not in {Role.SRIOV, Role.VDPA}:
+            yield f"{nic.pci} is {nic.role} and has settings of VFs"
+        if len(nic.vf_settings.macs) > (nic.vfs or 0):
+            yield f"{nic.pci}: {len(nic.vf_settings.macs)} addresses for {nic.vfs} VFs"
+    macs = Counter(mac for nic in plan.nics for mac in nic.vf_settings.macs)
+    if twice := [mac for mac, count in macs.items() if count > 1]:
+        yield f"{twice} are given to several VFs"
+
+
+def vfio_goes_without_an_iommu_only_where_there_is_none_and_it_is_told(host: Host, plan: Plan) -> Iterator[str]:
+    if not plan.unsafe_no_iommu:
+        return
+    if host.iommu.enabled is True:
+        yield "vfio without an IOMMU on a machine that has one"
+    if not any(warning.startswith("UNSAFE") for warning in plan.warnings):
+        yield "vfio without an IOMMU and without a warning"
+
+
+def power_is_saved_on_isolated_cpus_alone(host: Host, plan: Plan) -> Iterator[str]:
+    del host
+    if plan.power is not None and (plan.power.cpus != plan.cpus.isolated or not plan.power.cpus):
+        yield f"power of {plan.power.cpus}, isolated are {plan.cpus.isolated}"
+
+
 def every_decision_has_a_reason(host: Host, plan: Plan) -> Iterator[str]:
     del host
     subjects = Counter(decision.subject for decision in plan.decisions)
@@ -289,6 +316,9 @@ RULES: tuple[Rule, ...] = (
     management_is_never_touched,
     every_nic_has_one_role,
     vfs_are_never_more_than_the_function_can_have,
+    settings_of_vfs_are_for_vfs_that_are_made,
+    vfio_goes_without_an_iommu_only_where_there_is_none_and_it_is_told,
+    power_is_saved_on_isolated_cpus_alone,
     every_decision_has_a_reason,
     guests_are_pinned_to_dedicated_cpus_of_their_nodes,
     guests_fit_into_the_pages_of_their_nodes,

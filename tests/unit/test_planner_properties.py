@@ -12,20 +12,24 @@ from synthetic import nic as make_nic
 
 from nfvhost.errors import DocumentError, PreconditionError
 from nfvhost.model.cpuset import CpuSet
-from nfvhost.model.host import Host
+from nfvhost.model.host import Host, Iommu
 from nfvhost.model.profile import (
+    CpuGovernor,
     CpuPolicy,
     EmulatorThreads,
     GuestPortWish,
     GuestWish,
     HostPool,
     MemoryWish,
+    NicWish,
     NovaWish,
     OvsWish,
     PageChoice,
     PmdPool,
     PortType,
+    PowerWish,
     Profile,
+    Role,
     SharedPool,
     VhostPort,
     VirtualPort,
@@ -72,6 +76,7 @@ def hosts(draw: st.DrawFn) -> Host:
         efficiency=str(slow),
         pages=draw(st.sampled_from([(), (2,), (2, 1024), (16,), (1,), (512, 16384)])),
         flags=draw(st.sampled_from([(), ("pse",), ("pse", "pdpe1gb")])),
+        **draw(st.sampled_from([{}, {"iommu": Iommu(enabled=False, groups=())}])),
     )
 
 
@@ -143,7 +148,13 @@ def greedy_profiles(draw: st.DrawFn) -> Profile:
             virtual_ports=tuple(VirtualPort(name=f"v{one}", devargs=f"net_null{one}") for one in range(ports)),
             vhost_ports=(VhostPort(name="vhost0"),) if draw(st.booleans()) else (),
         ),
+        nics=draw(st.sampled_from([(), (NicWish(role=Role.SRIOV, vfs=3, vlan=7, trusted=True), NicWish())])),
         nova=NovaWish(enabled=draw(st.booleans())),
+        power=PowerWish(
+            governor=draw(st.sampled_from([None, *CpuGovernor])),
+            max_idle_latency_us=draw(st.sampled_from([None, 0, 10])),
+        ),
+        unsafe_no_iommu=draw(st.booleans()),
         vnfs=tuple(draw(st.lists(guests(), max_size=3, unique_by=lambda one: one.name))),
     )
 

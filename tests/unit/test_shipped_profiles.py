@@ -54,8 +54,25 @@ def test_each_profile_uses_the_cards_for_what_it_says() -> None:
     assert roles("density", "x710") == [Role.DPDK, Role.KERNEL, Role.KERNEL]
     assert roles("sriov", "x710") == [Role.SRIOV, Role.DPDK, Role.KERNEL]
     assert roles("vdpa", "connectx") == [Role.VDPA, Role.DPDK, Role.KERNEL]
-    assert roles("srv6-edge", "x710") == [Role.DPDK, Role.KERNEL, Role.KERNEL]
+    assert roles("srv6-edge", "x710") == [Role.DPDK, Role.SRIOV, Role.DPDK]
     assert roles("sandbox", "x710") == [Role.KERNEL] * 3
+
+
+def test_the_edge_has_a_port_of_each_kind_and_4_vfs_that_guests_may_route_with() -> None:
+    realtek = nic(
+        "0000:30:00.0", vendor="10ec", device="8168", driver="r8169", netdevs=("enp48s0",), speed_mbps=1000, total_vfs=0
+    )
+    host = make_host(packages=2, cores=8, nics=(*CARDS["x710"][:3], realtek), node_mib=64_000)
+    plan = make_plan(host, load_profile(shipped_profiles()["srv6-edge"]))
+    _, underlay, guests, third = plan.nics
+    assert (underlay.role, underlay.driver) == (Role.DPDK, "vfio-pci")
+    assert (guests.role, guests.vfs, guests.vf_settings.trust) == (Role.SRIOV, 4, True)
+    assert (third.role, third.driver) == (Role.AFXDP, None)
+    assert any(argument.startswith("isolcpus=") for argument in plan.kernel_args)
+    assert {pages.size_mib for node in plan.memory.nodes for pages in node.pages} == {1024}
+    assert plan.nova is not None
+    assert [str(spec.address) for spec in plan.nova.pci_device_specs] == ["0000:10:00.1"]
+    assert [tunnel.underlay_bridge for tunnel in plan.tunnels] == ["br-underlay"]
 
 
 def test_the_sandbox_needs_no_reboot() -> None:
