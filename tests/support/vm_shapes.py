@@ -1,0 +1,171 @@
+"""The hardware of the machine under test, as options of QEMU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from vm_build import MANAGEMENT_MAC
+
+# Under TCG rep stosb (erms) is very slow; what follows it is not emulated and would only be warned of.
+_INTEL: Final = "Haswell-noTSX,+pdpe1gb,-erms,-pcid,-tsc-deadline,-invpcid"
+# pxb-pcie gives each node PCI buses of its own, from these numbers on.
+_FIRST_BUS: Final = 0x20
+_BUSES_PER_NODE: Final = 0x40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """One NIC on a wire of its own, or on one that it shares with others of the same name."""
+
+    model: str  # QEMU's name of the device
+    node: int
+    mac: str
+    wire: int  # a hub's number
+
+    @property
+    def legacy(self) -> bool:
+        """Whether it is a PCI device, which needs a bridge below a PCI Express port."""
+        return self.model == "rtl8139"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """One machine."""
+
+    name: str
+    smp: str = "8,sockets=2,cores=2,threads=2"
+    cpus: int = 8
+    nodes: int = 2
+    node_mib: int = 4096
+    cpu: str = _INTEL
+    cpuless_mib: int = 0  # memory of a node more, which has no CPUs
+    iommu: str | None = "intel"  # intel, amd
+    machine: tuple[str, ...] = ()  # more properties of -machine
+    ports: tuple[Port, ...] = ()
+    more: tuple[str, ...] = field(default=())  # more options
+
+    def argv(self) -> list[str]:
+        """The options of its CPUs, memory, IOMMU and NICs."""
+        words = ["-machine", ",".join(("q35", *self.machine)), "-cpu", self.cpu, "-smp", self.smp]
+        words += ["-m", f"{self.node_mib * self.nodes + self.cpuless_mib}M"]
+        for node in range(self.nodes):
+            own = self.cpus // self.nodes
+            words += ["-object", f"memory-backend-ram,id=m{node},size={self.node_mib}M"]
+            words += ["-numa", f"node,nodeid={node},cpus={node * own}-{node * own + own - 1},memdev=m{node}"]
+        if self.cpuless_mib:
+            words += ["-object", f"memory-backend-ram,id=m{self.nodes},size={self.cpuless_mib}M"]
+            words += ["-numa", f"node,nodeid={self.nodes},memdev=m{self.nodes}"]
+        every = self.nodes + bool(self.cpuless_mib)
+        for one in range(every):
+            for other in range(one + 1, every):
+                words += ["-numa", f"dist,src={one},dst={other},val=21"]
+        if self.iommu == "intel":
+            words += ["-device", "intel-iommu,intremap=on,caching-mode=on,device-iotlb=on,aw-bits=48"]
+        if self.iommu == "amd":
+            words += ["-device", "amd-iommu,intremap=on"]
+        words += ["-netdev", "user,id=mg", "-device"]
+        words += [f"virtio-net-pci,id=mgmt,netdev=mg,mac={MANAGEMENT_MAC},bus=pcie.0,addr=0x3,romfile="]
+        return [*words, *self._nics(), *self.more]
+
+    def _nics(self) -> Iterator[str]:
+        """Each port in a slot of its own, below a root port on its node: an IOMMU group of its own."""
+        slots = dict.fromkeys(range(self.nodes), 0)
+        for node in sorted({port.node for port in self.ports}):
+            bus = _FIRST_BUS + node * _BUSES_PER_NODE
+            yield "-device"
+            yield f"pxb-pcie,id=pxb{node},bus=pcie.0,addr={8 + node:#x},bus_nr={bus:#x},numa_node={node}"
+        for number, port in enumerate(self.ports):
+            slot = slots[port.node]
+            slots[port.node] += 1
+            chassis = 10 + number
+            yield "-device"
+            yield f"pcie-root-port,id=rp{number},bus=pxb{port.node},chassis={chassis},slot={chassis},addr={slot:#x}"
+            place = f"rp{number}"
+            if port.legacy:
+                yield "-device"
+                yield f"pcie-pci-bridge,id=pb{number},bus={place}"
+                place = f"pb{number},addr=1"
+            yield "-netdev"
+            yield f"hubport,id=h{number},hubid={port.wire}"
+            yield "-device"
+            rom = "" if port.model == "igb" else ",romfile="
+            yield f"{port.model},id=nic{number},bus={place},netdev=h{number},mac={port.mac}{rom}"
+
+
+# Two nodes with SMT; igb - igb and e1000e - vmxnet3 share a wire, so that packets can go from one to the other.
+SERVER: Final = Shape(
+    name="server",
+    ports=(
+        Port(model="igb", node=0, mac="52:54:00:00:01:01", wire=1),
+        Port(model="e1000e", node=0, mac="52:54:00:00:02:01", wire=2),
+        Port(model="igb", node=1, mac="52:54:00:00:01:02", wire=1),
+        Port(model="vmxnet3", node=1, mac="52:54:00:00:02:02", wire=2),
+        Port(model="rtl8139", node=1, mac="52:54:00:00:03:01", wire=3),
+    ),
+)
+# Of other machines a capture is enough: small, and as quick to boot as they can be.
+ONE_NODE: Final = Shape(
+    name="one-node",
+    smp="4,sockets=1,cores=4,threads=1",
+    cpus=4,
+    nodes=1,
+    node_mib=2048,
+    iommu=None,
+    ports=(Port(model="e1000e", node=0, mac="52:54:00:00:01:01", wire=1),),
+)
+TWO_NODES: Final = Shape(
+    name="two-nodes-no-smt",
+    smp="8,sockets=2,cores=4,threads=1",
+    node_mib=2048,
+    iommu=None,
+    ports=tuple(Port(model="igb", node=one, mac=f"52:54:00:00:01:{one + 1:02x}", wire=1) for one in range(2)),
+)
+# Dies of a package, each with a last-level cache of its own.
+CACHE_GROUPS: Final = Shape(
+    name="four-caches",
+    smp="16,sockets=1,dies=4,cores=2,threads=2",
+    cpus=16,
+    nodes=1,
+    node_mib=4096,
+    machine=("smp-cache.0.cache=l3", "smp-cache.0.topology=die"),
+    ports=tuple(Port(model="igb", node=0, mac=f"52:54:00:00:01:{one:02x}", wire=one) for one in (1, 2)),
+)
+AMD: Final = Shape(
+    name="amd-two-dies",
+    smp="16,sockets=2,dies=2,cores=2,threads=2",
+    cpus=16,
+    node_mib=2048,
+    # As QEMU names it; TCG leaves out what it cannot do.
+    cpu="EPYC-Rome,+topoext,-erms,-fsrm",
+    iommu="amd",
+    ports=tuple(Port(model="igb", node=one % 2, mac=f"52:54:00:00:01:{one + 1:02x}", wire=1) for one in range(2)),
+)
+MANY_NICS: Final = Shape(
+    name="many-nics",
+    node_mib=2048,
+    ports=(
+        *(Port(model="igb", node=one % 2, mac=f"52:54:00:00:01:{one:02x}", wire=one) for one in range(16)),
+        *(Port(model="e1000e", node=one % 2, mac=f"52:54:00:00:02:{one:02x}", wire=16 + one) for one in range(4)),
+        *(Port(model="vmxnet3", node=one % 2, mac=f"52:54:00:00:03:{one:02x}", wire=20 + one) for one in range(4)),
+        *(Port(model="rtl8139", node=one, mac=f"52:54:00:00:04:{one:02x}", wire=24 + one) for one in range(2)),
+    ),
+)
+MEMORY_ONLY: Final = Shape(
+    name="memory-only-node",
+    smp="8,sockets=2,cores=2,threads=2",
+    node_mib=2048,
+    cpuless_mib=2048,
+    ports=(Port(model="igb", node=0, mac="52:54:00:00:01:01", wire=1),),
+)
+# Four CPUs at the start; those that come and go later leave holes in the numbers.
+HOTPLUG: Final = Shape(
+    name="holes",
+    smp="4,maxcpus=8,sockets=2,cores=2,threads=2",
+    node_mib=2048,
+    ports=(Port(model="igb", node=1, mac="52:54:00:00:01:01", wire=1),),
+)
+SHAPES: Final = {
+    one.name: one for one in (SERVER, ONE_NODE, TWO_NODES, CACHE_GROUPS, AMD, MANY_NICS, MEMORY_ONLY, HOTPLUG)
+}
