@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import programs
 import synthetic
+import unit_programs
 from ovs_plans import OvsPlans
 from scratch import ScratchMachine
 
@@ -30,6 +31,7 @@ from nfvhost.model.plan import (
 from nfvhost.model.profile import Role
 from nfvhost.planner.fingerprint import planned_host
 from nfvhost.resources import Resource
+from nfvhost.resources.boot_unit import BootUnit
 from nfvhost.resources.hugepages import Hugepages
 from nfvhost.resources.kernel_cmdline import KernelCmdline
 from nfvhost.resources.modules import Modules
@@ -192,6 +194,9 @@ RDO: Final = {
     "/etc/neutron/conf.d/neutron-openvswitch-agent/": "",
 }
 
+# sd_booted(3), and what systemd has read of /etc/systemd/system.
+SYSTEMD: Final = {"/run/systemd/system/": "", "/run/seen/": ""}
+
 CASES: Final = (
     Case(name="nova_conf", resource=NOVA_CONF, plan=plan(nova=NOVA), files=RDO),
     Case(
@@ -255,5 +260,25 @@ CASES: Final = (
             f"/lib/modules/{RELEASE}/modules.builtin": "kernel/drivers/vfio/vfio.ko\n",
         },
         programs={"modprobe": programs.MODPROBE},
+    ),
+    Case(
+        name="boot_unit",
+        resource=BootUnit(),
+        plan=plan(kernel_args=ARGUMENTS),
+        files=SYSTEMD,
+        programs={"systemctl": unit_programs.SYSTEMCTL},
+    ),
+    Case(
+        name="boot_unit-again",
+        resource=BootUnit(),
+        plan=plan(kernel_args=ARGUMENTS),
+        files={
+            **SYSTEMD,
+            "/etc/nfvhost/plan.json": "{}\n",
+            "/etc/systemd/system/nfvhost.service": "[Service]\nExecStart=/usr/bin/python3 -m nfvhost.cli\n",
+            "/etc/systemd/system/multi-user.target.wants/ssh.service": "",
+            "/run/seen/nfvhost.service": "[Service]\nExecStart=/usr/bin/python3 -m nfvhost.cli\n",
+        },
+        programs={"systemctl": unit_programs.SYSTEMCTL},
     ),
 )
