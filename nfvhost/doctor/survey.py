@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from nfvhost.access.clock import now_s, sleep
+from nfvhost.access.cpulist import cpu_list, parse_cpu_list, parse_cpu_mask
 from nfvhost.access.hugepage_holders import hugepage_holders
 from nfvhost.access.lenient import LenientRoot
 from nfvhost.access.machine import SYSTEM_OVSDB
@@ -22,7 +23,6 @@ from nfvhost.doctor.nova_files import nova_settings
 from nfvhost.doctor.processes import Counts, interrupt_counts, interrupts_between, keepers, memory_locks
 from nfvhost.errors import PreconditionError, UsageError
 from nfvhost.inspect import inspect_host
-from nfvhost.inspect.cpulist import cpu_list, parse_cpu_list, parse_cpu_mask
 from nfvhost.inspect.pci import linked_name, pci_functions
 from nfvhost.model.cpuset import EMPTY
 from nfvhost.model.host import Host

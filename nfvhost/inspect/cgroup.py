@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from nfvhost.access.cpulist import cpu_list, parse_cpu_list
 from nfvhost.access.root import Root
-from nfvhost.inspect.cpulist import cpu_list, parse_cpu_list
 from nfvhost.model.cpuset import CpuSet
 
 _ALLOWED: Final = re.compile(r"^Cpus_allowed_list:\s*(\S+)", re.MULTILINE)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from nfvhost.access.boot import kernel_args, split_cmdline
+from nfvhost.access.cpulist import parse_cpu_list
 from nfvhost.access.root import Root
-from nfvhost.inspect.cpulist import parse_cpu_list
 from nfvhost.model.cpuset import EMPTY, CpuSet
 
 __all__ = ["isolcpus", "kernel_args", "kernel_version", "split_cmdline"]

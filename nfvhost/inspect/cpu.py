@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from nfvhost.access.cpulist import cpu_list, folder_cpus, stated_cpus
 from nfvhost.access.root import Root
 from nfvhost.inspect.cpuinfo import Processor
-from nfvhost.inspect.cpulist import cpu_list, folder_cpus, stated_cpus
 from nfvhost.inspect.devicetree import TreeCpu, tree_cpus
 from nfvhost.model.cpuset import EMPTY, CpuSet
 from nfvhost.model.host import Cpu, CpuKind

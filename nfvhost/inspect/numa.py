@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from nfvhost.access.cpulist import cpu_list, cpu_mask, folder_cpus
 from nfvhost.access.root import Root
-from nfvhost.inspect.cpulist import cpu_list, cpu_mask, folder_cpus
 from nfvhost.inspect.hugepages import node_hugepages
 from nfvhost.inspect.memory import node_meminfo
 from nfvhost.model.cpuset import EMPTY, CpuSet

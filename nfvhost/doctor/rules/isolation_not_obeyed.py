@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from nfvhost.access.cpulist import parse_cpu_list
 from nfvhost.doctor.evidence import Evidence
 from nfvhost.doctor.finding import ARGUMENTS, Rule, Severity, Sign, need
 from nfvhost.inspect.cmdline import isolcpus
-from nfvhost.inspect.cpulist import parse_cpu_list
 from nfvhost.model.cpuset import EMPTY, union
 
 
