@@ -122,6 +122,10 @@ class OvsdbError(PreconditionError):
     """The database does not answer, or refuses; its own text is in the message."""
 
 
+class NotInstalledError(OvsdbError):
+    """Nothing answers at the address of the system's database, and this machine has no ovsdb-server that could."""
+
+
 class ConflictError(OvsdbError):
     """Someone else wrote what this transaction was about to change."""
 
@@ -252,7 +256,7 @@ class Ovsdb:
             schema = call(self._path, "get_schema", [_DATABASE], timeout_s=self._timeout_s)
         except FileNotFoundError as error:
             if find("ovsdb-server") is None:
-                raise OvsdbError(
+                raise NotInstalledError(
                     "Open vSwitch is not installed, and no database has a socket here",
                     where=self._path,
                     hint="install openvswitch-switch-dpdk (Debian, Ubuntu) or openvswitch (Fedora)",

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 HELP = """Show the differences, ask, change, verify; or put everything back.
 
 Asks at a terminal only. Elsewhere, without --yes, it changes nothing and ends with 10 where there is something to do.
-A second apply changes nothing. Ends with 20 where a reboot is still needed. What a killed apply left half done is
-told and refused (5) until --resume finishes it, or `nfvhost rollback` takes it back.
+A second apply changes nothing. Ends with 20 where a reboot is still needed; what can only be made after it is left to
+the boot. What a killed apply left half done is told and refused (5) until --resume finishes it, or `nfvhost rollback`
+takes it back.
 
 \b
 Examples:
@@ -55,8 +56,11 @@ def apply(
     """Make it so."""
     from nfvhost import engine
     from nfvhost.cli.changes import change_line
+    from nfvhost.cli.past import machine_of
     from nfvhost.cli.subject import open_subject
+    from nfvhost.engine.root import demand_root
 
+    demand_root(machine_of(ovsdb), verb="apply")
     subject = open_subject(plan, ovsdb=ovsdb)
     if not resume:
         engine.refuse_half_done(engine.Store(subject.machine))
@@ -121,16 +125,17 @@ def _print(report: Report, *, json: bool) -> None:
         emit(", ".join(f"{number} {outcome}" for outcome, number in counts.items()) + f"{done}\n")
     if counts[Outcome.PENDING_RESTART]:
         say("restart Open vSwitch, then see what `nfvhost verify` says")
-    if counts[Outcome.PENDING_REBOOT]:
+    if report.pending:
+        say(f"waits for a reboot: {', '.join(report.pending)}")
         say("reboot, then see what `nfvhost verify` says")
     for warning in report.warnings:
         say(f"warning: {warning}")
     if not report.results:
-        say("nothing to change; all as planned")
+        say("nothing to change" if report.pending else "nothing to change; all as planned")
 
 
 def _exit_code(report: Report) -> ExitCode:
     from nfvhost.model.report import Outcome
 
-    pending = any(result.outcome in {Outcome.PENDING_REBOOT, Outcome.PENDING_RESTART} for result in report.results)
-    return ExitCode.REBOOT_PENDING if pending else ExitCode.OK
+    restart = any(result.outcome is Outcome.PENDING_RESTART for result in report.results)
+    return ExitCode.REBOOT_PENDING if restart or report.pending else ExitCode.OK

@@ -44,8 +44,10 @@ def rollback(
     """Put it back."""
     from nfvhost import engine
     from nfvhost.cli.past import machine_of
+    from nfvhost.engine.root import demand_root
 
     machine = machine_of(ovsdb, state_dir)
+    demand_root(machine, verb="rollback")
     if unless_confirmed is not None:
         return _told(engine.revert_unless_confirmed(machine, unless_confirmed), json=json)
     applies = engine.to_undo(machine, to=to)

@@ -11,7 +11,6 @@ from nfvhost import __version__
 from nfvhost.access.machine import Machine
 from nfvhost.access.ovsdb import kept_connections
 from nfvhost.engine.confirm import refuse_unconfirmed, start_reverter
-from nfvhost.engine.diff import chosen
 from nfvhost.engine.interrupt import Interrupted, interruptible, undisturbed
 from nfvhost.engine.journal import (
     VERSION,
@@ -28,10 +27,14 @@ from nfvhost.engine.journal import (
     Writer,
 )
 from nfvhost.engine.lock import locked
+from nfvhost.engine.outlook import Course, Standing, awaits_reboot, course_of, needed, outlook, standing_of
 from nfvhost.engine.past import PastApply, half_done, refuse_half_done
+from nfvhost.engine.root import demand_root
+from nfvhost.engine.seen import Seen, see
 from nfvhost.engine.stored import stored
 from nfvhost.engine.undo import Notes, Progress, Step, Work, put_back, works_of
 from nfvhost.errors import ApplyError, NfvhostError, PreconditionError, Problem, RollbackError, StalePlanError
+from nfvhost.inspect import inspect_host
 from nfvhost.model.change import Activation
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
@@ -39,7 +42,7 @@ from nfvhost.model.report import Drift, Outcome, Report, Result
 from nfvhost.planfile import plan_document, to_json
 from nfvhost.planner.fingerprint import stale_facts
 from nfvhost.resources import Resource
-from nfvhost.resources.order import ORDER
+from nfvhost.resources.order import ORDER, chosen, resources_for
 
 _OUTCOMES = {
     Activation.NOW: Outcome.APPLIED,
@@ -54,7 +57,7 @@ def apply(  # noqa: PLR0913 - one for each option of the command
     host: Host,
     *,
     progress: Progress = lambda _step, _change: None,
-    resources: tuple[Resource[Any], ...] = ORDER,
+    resources: Sequence[Resource[Any]] | None = None,
     only: Collection[str] = (),
     skip: Collection[str] = (),
     resume: bool = False,
@@ -63,43 +66,84 @@ def apply(  # noqa: PLR0913 - one for each option of the command
 ) -> Report:
     """What became of each change; `host` is the machine inspected just now, to compare with the plan's.
 
-    StalePlanError, PreconditionError: nothing was changed. ApplyError: all was put back. RollbackError: its problems
-    say what is left. A second apply of the same plan writes nothing and reports no change. What was cut off before is
-    refused (PreconditionError), or with `resume` finished; should that fail, the first try is put back as well. With
+    Every resource is checked before the first change, and read again when its turn comes: those before it may have
+    brought what it needs. What waits for a reboot is not written, and told so. StalePlanError, PreconditionError:
+    nothing was changed. ApplyError: all was put back. RollbackError: its problems say what is left. A second apply of
+    the same plan writes nothing and reports no change but those that still wait. What was cut off before is refused
+    (PreconditionError), or with `resume` finished; should that fail, the first try is put back as well. With
     `confirm_within_s`, all is taken back that long after the end unless `confirm` is called.
     """
+    demand_root(machine, verb="apply")
     store = store or Store(machine)
+    known = ORDER if resources is None else resources
+    if resources is None:
+        taken = resources_for(machine, only=only, skip=skip)
+    else:
+        taken = chosen(resources, only=only, skip=skip)
+    left_out = frozenset(one.name for one in known) - {one.name for one in taken}
     with locked(machine), kept_connections():
         if not resume:
             refuse_half_done(store)
         earlier = _earlier(store, plan) if resume else None
         _refuse_stale(plan, host)
         progress(Step.CHECK, None)
-        works = _prepare(plan, machine, host, chosen(resources, only=only, skip=skip))
-        warnings = tuple(str(found) for work in works for found in work.resource.findings(work.before, plan))
-        run = _Run(plan, machine, store, progress, earlier, resources)
+        seen = [see(resource, machine, plan, host) for resource in taken]
+        courses = _courses(seen, plan, machine, left_out)
+        run = _Run(
+            plan,
+            machine,
+            host,
+            store=store,
+            progress=progress,
+            earlier=earlier,
+            # Read before anything is done: what cannot be undone is not gone on with.
+            earlier_works=works_of(earlier, known) if earlier is not None else (),
+            confirm_within_s=confirm_within_s,
+            expected=tuple(one for one, course in zip(seen, courses, strict=True) if not course.waits_for),
+            left_out=left_out,
+        )
         try:
-            run.write_down([work for work in works if work.changes], confirm_within_s=confirm_within_s)
-            _carry_out_all(run, works, store)
+            _carry_out_all(run, list(zip(seen, courses, strict=True)))
         finally:
             run.close()
     return Report(
-        results=tuple(
-            Result(change=change, outcome=_OUTCOMES[change.activation]) for work in works for change in work.changes
-        ),
-        warnings=warnings,
+        results=tuple(run.results),
+        warnings=tuple(str(found) for one in seen for found in one.resource.findings(one.state, plan)),
+        pending=tuple(run.pending),
     )
 
 
-def _carry_out_all(run: _Run, works: tuple[Work, ...], store: Store) -> None:
+def _courses(seen: Sequence[Seen], plan: Plan, machine: Machine, left_out: Collection[str]) -> tuple[Course, ...]:
+    """What becomes of each resource; PreconditionError with all refusals where there are any."""
+    asked_for = needed(problem for one in seen for problem in one.problems)
+    courses = outlook(
+        (
+            # Where nothing is to be changed, it may be that a change of yesterday waits.
+            one.prospect(
+                pending=one.name in asked_for and not one.changes and awaits_reboot(one.resource.verify(machine, plan))
+            )
+            for one in seen
+        ),
+        left_out=left_out,
+    )
+    refusals = tuple(problem for course in courses for problem in course.refusals)
+    if refusals:
+        raise PreconditionError.of(refusals)
+    return courses
+
+
+def _carry_out_all(run: _Run, turns: Sequence[tuple[Seen, Course]]) -> None:
     with interruptible():
         try:
-            for work in works:
-                run.carry_out(work)
-            run.note(End(at=store.now(), ending=Ending.APPLIED))
+            run.begin()
+            for seen, course in turns:
+                run.turn(seen, course)
+            run.end()
         except Interrupted as signal:
             raise run.rolled_back(_interrupted(signal)) from signal
         except NfvhostError as error:
+            if isinstance(error, PreconditionError) and not run.touched:
+                raise
             raise run.rolled_back(error.problems) from error
         except BaseException as bug:
             # Whatever it is, the machine is not left half changed.
@@ -112,72 +156,74 @@ def _carry_out_all(run: _Run, works: tuple[Work, ...], store: Store) -> None:
 class _Run:
     """One apply under way: what it has started, and its journal."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what an apply is told, and what it has found out before its first change
         self,
         plan: Plan,
         machine: Machine,
+        host: Host,
+        *,
         store: Store,
         progress: Progress,
         earlier: PastApply | None,
-        resources: tuple[Resource[Any], ...],
+        earlier_works: Sequence[tuple[int, Work]],
+        confirm_within_s: int | None,
+        expected: Sequence[Seen],
+        left_out: Collection[str],
     ) -> None:
         self._plan = plan
         self._machine = machine
+        self._host = host
         self._store = store
         self._progress = progress
         self._earlier = earlier
-        # Read before anything is done: what cannot be undone is not gone on with.
-        self._earlier_works = works_of(earlier, resources) if earlier is not None else ()
+        self._earlier_works = earlier_works
+        self._confirm_within_s = confirm_within_s
+        self._expected = [one for one in expected if one.changes]
+        self._left_out = left_out
         self._writer: Writer | None = None
         self._started: list[Work] = []
+        self._inspected = 0  # how many had been started when `host` was looked at
+        self._standings: dict[str, Standing] = {}
+        self.results: list[Result] = []
+        self.pending: list[str] = []  # the resources of which something waits for a reboot
 
-    def write_down(self, works: Sequence[Work], *, confirm_within_s: int | None) -> None:
-        """All that is to be changed and what is there now, on disk; nothing where nothing is to be done."""
-        if works:
-            if self._earlier is None:
-                refuse_unconfirmed(self._store)
-            self._writer = self._store.create(
-                partial(
-                    _begin,
-                    plan=self._plan,
-                    at=self._store.now(),
-                    resumes=self._earlier.id if self._earlier is not None else None,
-                    confirm_within_s=confirm_within_s,
-                ),
-                [_before(work) for work in works],
-            )
-            if confirm_within_s is not None:
-                start_reverter(self._machine, self._writer.id, within_s=confirm_within_s)
-        elif self._earlier is not None:
-            self._writer = self._store.reopen(self._earlier.last)
+    @property
+    def touched(self) -> bool:
+        """Whether it has changed anything."""
+        return bool(self._started)
+
+    def turn(self, seen: Seen, course: Course) -> None:
+        """One resource: looked at again where that can make a difference, then carried out, or left to wait."""
+        if seen.changes or self._started:
+            seen = see(seen.resource, self._machine, self._plan, self._host_now())
+            course = course_of(seen.problems, self._standings, left_out=self._left_out)
+            if course.refusals:
+                raise PreconditionError.of(course.refusals)
+        if course.waits_for:
+            pending = True
+            self.results += [
+                Result(change=change, outcome=Outcome.PENDING_REBOOT, detail=course.detail) for change in seen.changes
+            ]
+        else:
+            drifts = self._carry_out(Work(seen.resource, seen.state, seen.changes))
+            pending = awaits_reboot(drifts) or any(one.activation is Activation.REBOOT for one in seen.changes)
+            self.results += [Result(change=change, outcome=_OUTCOMES[change.activation]) for change in seen.changes]
+        self._standings[seen.name] = standing_of((), course, pending=pending)
+        self.pending += [seen.name] if pending else []
+
+    def begin(self) -> None:
+        """What is resumed has a journal, with whatever takes it back, even where nothing is left to do."""
+        if self._earlier is not None:
+            self._begin()
+
+    def end(self) -> None:
+        """All is done that can be done before a reboot."""
+        self._note(End(at=self._store.now(), ending=Ending.APPLIED, pending=tuple(self.pending)))
 
     def close(self) -> None:
         """The journal ends here."""
         if self._writer is not None:
             self._writer.close()
-
-    def note(self, record: Record) -> None:
-        """One record more, on disk, where there is a journal."""
-        if self._writer is not None:
-            self._writer.add(record)
-
-    def carry_out(self, work: Work) -> None:
-        """Apply and verify one resource; where nothing is to be written, verify alone, and retry what fails once."""
-        if work.changes:
-            for change in work.changes:
-                self._progress(Step.APPLY, change)
-            self.note(Started(resource=work.resource.name))
-            self._started.append(work)
-            work.resource.apply(self._machine, work.before, work.changes)
-        self._progress(Step.VERIFY, None)
-        wrong = self._not_so(work)
-        if wrong and not work.changes:
-            work.resource.apply(self._machine, work.before, ())
-            wrong = self._not_so(work)
-        if wrong:
-            raise ApplyError.of(tuple(map(_as_problem, wrong)))
-        if work.changes:
-            self.note(Done(resource=work.resource.name))
 
     def rolled_back(self, causes: tuple[Problem, ...]) -> ApplyError | RollbackError:
         """The error to raise, once everything that was started is put back, last first."""
@@ -196,9 +242,66 @@ class _Run:
             return RollbackError(what, also=(*left, Problem(what="the cause was:"), *causes, *notes.problems))
         return ApplyError(f"failed, and {end}; the cause:", also=(*causes, *notes.problems))
 
-    def _not_so(self, work: Work) -> tuple[Drift, ...]:
-        """Drifts that no restart or reboot would mend."""
-        return tuple(drift for drift in work.resource.verify(self._machine, self._plan) if drift.pending is None)
+    def _carry_out(self, work: Work) -> tuple[Drift, ...]:
+        """What of a resource still waits for something, once it is applied and verified.
+
+        Where nothing is to be written, it is verified alone, and tries what fails once more.
+        """
+        if work.changes:
+            self._begin()
+            self._note(before_of(work))
+            for change in work.changes:
+                self._progress(Step.APPLY, change)
+            self._note(Started(resource=work.resource.name))
+            self._started.append(work)
+            work.resource.apply(self._machine, work.before, work.changes)
+        self._progress(Step.VERIFY, None)
+        drifts = work.resource.verify(self._machine, self._plan)
+        if not work.changes and not all(map(_is_pending, drifts)):
+            work.resource.apply(self._machine, work.before, ())
+            drifts = work.resource.verify(self._machine, self._plan)
+        wrong = tuple(drift for drift in drifts if not _is_pending(drift))
+        if wrong:
+            raise ApplyError.of(tuple(map(as_problem, wrong)))
+        if work.changes:
+            self._note(Done(resource=work.resource.name))
+        return drifts
+
+    def _begin(self) -> None:
+        """The journal is there, with room for all that is expected, and whatever takes the apply back waits."""
+        if self._writer is not None:
+            return
+        if self._earlier is None:
+            refuse_unconfirmed(self._store)
+        self._writer = self._store.create(
+            partial(
+                begin_of,
+                plan=self._plan,
+                at=self._store.now(),
+                resumes=self._earlier.last.id if self._earlier is not None else None,
+                confirm_within_s=self._confirm_within_s,
+                planned=tuple((one.name, len(one.changes)) for one in self._expected),
+            ),
+            befores=[before_of(Work(one.resource, one.state, one.changes)) for one in self._expected],
+        )
+        if self._confirm_within_s is not None:
+            start_reverter(self._machine, self._writer.id, within_s=self._confirm_within_s)
+
+    def _note(self, record: Record) -> None:
+        """One record more, on disk, where there is a journal."""
+        if self._writer is not None:
+            self._writer.add(record)
+
+    def _host_now(self) -> Host:
+        """The machine, inspected again where something was changed since."""
+        if len(self._started) > self._inspected and self._machine.root.live:
+            self._host = inspect_host(self._machine.root)
+            self._inspected = len(self._started)
+        return self._host
+
+
+def _is_pending(drift: Drift) -> bool:
+    return drift.pending is not None
 
 
 def _earlier(store: Store, plan: Plan) -> PastApply | None:
@@ -218,7 +321,17 @@ def plan_digest(plan: Plan) -> str:
     return hashlib.sha256(to_json(plan_document(plan)).encode()).hexdigest()
 
 
-def _begin(number: int, *, plan: Plan, at: Moment, resumes: int | None, confirm_within_s: int | None) -> Begin:
+def begin_of(
+    number: int,
+    *,
+    plan: Plan,
+    at: Moment,
+    resumes: int | None = None,
+    confirm_within_s: int | None = None,
+    planned: tuple[tuple[str, int], ...] = (),
+    boot: bool = False,
+) -> Begin:
+    """The first record of a journal of that number."""
     return Begin(
         version=VERSION,
         id=number,
@@ -230,10 +343,13 @@ def _begin(number: int, *, plan: Plan, at: Moment, resumes: int | None, confirm_
         fingerprint=plan.host.fingerprint,
         resumes=resumes,
         confirm_within_s=confirm_within_s,
+        planned=planned,
+        boot=boot,
     )
 
 
-def _before(work: Work) -> Before:
+def before_of(work: Work) -> Before:
+    """What the journal keeps of a resource that is about to be changed."""
     image = work.resource.image(work.before, work.changes)
     return Before(resource=work.resource.name, changes=work.changes, state=stored(image, work.resource.state_type))
 
@@ -251,21 +367,8 @@ def _refuse_stale(plan: Plan, host: Host) -> None:
         )
 
 
-def _prepare(plan: Plan, machine: Machine, host: Host, resources: tuple[Resource[Any], ...]) -> tuple[Work, ...]:
-    """The work of all resources; PreconditionError with the problems of all of them where there are any."""
-    works = []
-    found: list[Problem] = []
-    for resource in resources:
-        state = resource.read(machine, plan)
-        changes = resource.diff(state, plan)
-        found.extend(resource.check(state, plan, host))
-        works.append(Work(resource, state, changes))
-    if found:
-        raise PreconditionError.of(tuple(found))
-    return tuple(works)
-
-
-def _as_problem(drift: Drift) -> Problem:
+def as_problem(drift: Drift) -> Problem:
+    """The drift as something that is wrong."""
     if drift.planned is None:
         return Problem(what=f"{drift.actual}", where=f"{drift.resource}: {drift.key}", hint=drift.hint)
     return Problem(

@@ -2,8 +2,8 @@
 
 One file for each apply, `<id>.jsonl`, that only grows: a record on each line, with a checksum of it. What was being
 written when the power went is a last line that does not match its checksum; it tells of nothing that was done. The file
-is made long enough before the first change, so that no record fails for want of space; NUL bytes at its end are that
-room.
+is made long enough before the first change, for before-images that are written later as well, so that no record fails
+for want of space; NUL bytes at its end are that room.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -26,10 +26,12 @@ from nfvhost.engine.stored import restored, stored
 from nfvhost.errors import ApplyError, PreconditionError, Problem
 from nfvhost.model.change import Change
 
-VERSION: Final = 1
+VERSION: Final = 2
+# Version 1 held all before-images in front, and said less in its first and last record.
+_READABLE: Final = frozenset({1, VERSION})
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 _NAME: Final = re.compile(r"([1-9]\d{0,8})\.jsonl")
-# Room for what follows the before-images: two short lines a resource, and the problems of an end.
+# Room for what comes besides the before-images: two short lines a resource, and the problems of an end.
 _ROOM_BYTES: Final = 65536
 _FOLDER_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
@@ -70,8 +72,10 @@ class Begin:
     profile: str
     host: str
     fingerprint: tuple[tuple[str, str], ...]
-    resumes: int | None = None  # the apply that was cut off, and that this one finishes
+    resumes: int | None = None  # the apply that this one finishes: one that was cut off, or that waited for this boot
     confirm_within_s: int | None = None
+    planned: tuple[tuple[str, int], ...] = ()  # the resources that have changes, and how many, as seen before the first
+    boot: bool = False  # it is a boot that makes again, or for the first time, what the apply asks for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +124,14 @@ class End:
     at: Moment
     ending: Ending
     problems: tuple[Problem, ...] = ()
+    pending: tuple[str, ...] = ()  # the resources of which something waits for a reboot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """Nothing waits for a reboot any more: all was found as planned."""
+
+    at: Moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +141,7 @@ class Confirmed:
     at: Moment
 
 
-Record = Begin | Before | Started | Done | Rollback | PutBack | End | Confirmed
+Record = Begin | Before | Started | Done | Rollback | PutBack | End | Settled | Confirmed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,8 +160,8 @@ class Journal:
 
     @property
     def touched(self) -> bool:
-        """Whether anything may have been changed."""
-        return any(isinstance(record, (Started, Rollback)) for record in self.records)
+        """Whether anything may have been changed, or was found to be finished."""
+        return any(isinstance(record, (Started, Rollback, End)) for record in self.records)
 
     @property
     def started(self) -> tuple[Before, ...]:
@@ -176,6 +188,12 @@ class Journal:
     def rollback(self) -> Rollback | None:
         """The last rollback of it that began."""
         return next((one for one in reversed(self.records) if isinstance(one, Rollback)), None)
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """The resources of which something waits for a reboot; empty where it, or its end, did not come to that."""
+        settled = any(isinstance(record, Settled) for record in self.records)
+        return self.end.pending if self.end is not None and not settled else ()
 
     @property
     def confirmed(self) -> bool:
@@ -241,8 +259,8 @@ class Store:
             if journal is not None and journal.touched:
                 yield journal
 
-    def create(self, begin: Callable[[int], Begin], befores: Sequence[Before]) -> Writer:
-        """A new journal that says what is to be done, safe on disk; `begin` is told its number.
+    def create(self, begin: Callable[[int], Begin], *, befores: Iterable[Before] = ()) -> Writer:
+        """A new journal, safe on disk; `begin` is told its number. There is room in it for before-images like these.
 
         PreconditionError where it cannot be written, a full disk among others; nothing is left behind then.
         """
@@ -254,7 +272,8 @@ class Store:
             self._changing("create", path)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
             writer = Writer(number, os.open(path, flags, _FILE_MODE), path, 0, self._changing)
-            writer.write_first(begin(number), *befores)
+            # What is there at a resource's turn may be more than what was there before the first change.
+            writer.write_first(begin(number), room_bytes=2 * sum(len(_line(before)) for before in befores))
             self._changing("fsync", self._folder)
             _sync_folder(self._folder)
         except OSError as error:
@@ -328,12 +347,12 @@ class Writer:
         except OSError as error:
             raise ApplyError(f"the journal cannot be written: {error.strerror}", where=self._path) from error
 
-    def write_first(self, *records: Record) -> None:
-        """The first records with room for more behind them; OSError where they cannot be written."""
-        lines = b"".join(map(_line, records))
+    def write_first(self, record: Record, *, room_bytes: int) -> None:
+        """The first record with room for more behind it; OSError where that cannot be had."""
+        line = _line(record)
         self._changing("fallocate", self._path)
-        os.posix_fallocate(self._descriptor, 0, len(lines) + _ROOM_BYTES)
-        self._write(lines)
+        os.posix_fallocate(self._descriptor, 0, len(line) + room_bytes + _ROOM_BYTES)
+        self._write(line)
 
     def make_room(self) -> None:
         """Cut off what is no whole line, and have room again behind the last one; OSError where there is none."""
@@ -380,14 +399,14 @@ def _parsed(content: bytes, path: str) -> Journal | None:
     *lines, _torn = content.rstrip(b"\0").split(b"\n")
     bodies = [_body(line) for line in lines]
     whole = next((at for at, body in enumerate(bodies) if body is None), len(bodies))
-    # Behind a line that was being written there is nothing but what was written with it: before-images.
+    # Behind a line that was being written there is nothing but what was written with it: before-images of version 1.
     if any(body is not None and body.get("kind") not in {"begin", "before"} for body in bodies[whole:]):
         raise _damaged(path, whole + 1, "does not match its checksum")
     records: list[Record] = []
     for at, body in enumerate(bodies[:whole]):
-        if at == 0 and body is not None and body.get("version") != VERSION:
+        if at == 0 and body is not None and body.get("version") not in _READABLE:
             raise PreconditionError(
-                f"is a journal of version {body.get('version')}; this nfvhost writes and reads version {VERSION}",
+                f"is a journal of version {body.get('version')}; this nfvhost reads up to version {VERSION}",
                 where=path,
                 hint="use the nfvhost that wrote it, or a newer one",
             )

@@ -69,6 +69,11 @@ class PastApply:
         return self.last.end.problems if self.last.end is not None else ()
 
     @property
+    def pending(self) -> tuple[str, ...]:
+        """The resources of which something waits for a reboot, or did when it was last looked at."""
+        return self.last.pending if self.stage is Stage.APPLIED else ()
+
+    @property
     def befores(self) -> tuple[tuple[int, Before], ...]:
         """What is still to be put back, in the order in which to do it, each with the number of its try."""
         put_back = {
@@ -137,7 +142,8 @@ def half_done_problems(one: PastApply) -> tuple[Problem, ...]:
     act = "apply" if one.stage is Stage.HALF_APPLIED else "rollback of the apply"
     journal = one.last
     started = {before.resource for before in journal.started}
-    befores = [record for record in journal.records if isinstance(record, Before)]
+    befores = {record.resource: len(record.changes) for record in journal.records if isinstance(record, Before)}
+    planned = {**dict(journal.begin.planned), **befores}
     words = {True: "was applied", False: "was begun, and may be half done"}
     return (
         Problem(
@@ -147,11 +153,11 @@ def half_done_problems(one: PastApply) -> tuple[Problem, ...]:
         ),
         *(
             Problem(
-                what=(words[before.resource in journal.done] if before.resource in started else "was not begun")
-                + f" ({len(before.changes)} changes)",
-                where=before.resource,
+                what=(words[resource in journal.done] if resource in started else "was not begun")
+                + f" ({number} changes)",
+                where=resource,
             )
-            for before in befores
+            for resource, number in planned.items()
         ),
     )
 

@@ -12,6 +12,7 @@ from nfvhost.engine.interrupt import undisturbed
 from nfvhost.engine.journal import End, Ending, Rollback, Store
 from nfvhost.engine.lock import locked
 from nfvhost.engine.past import PastApply, Stage, past
+from nfvhost.engine.root import demand_root
 from nfvhost.engine.undo import Notes, Progress, Work, put_back, works_of
 from nfvhost.errors import PreconditionError, Problem, UsageError
 from nfvhost.resources import Resource
@@ -61,6 +62,7 @@ def rollback(  # noqa: PLR0913 - one for each option of the command
     among the problems. With `shown`, these applies and no other, or PreconditionError. With `unconfirmed`, that apply,
     if it still waits for a confirmation and its time is over. PreconditionError, UsageError: nothing was changed.
     """
+    demand_root(machine, verb="rollback")
     store = store or Store(machine)
     with locked(machine), kept_connections():
         applies = to_undo(machine, to=to, store=store) if unconfirmed is None else _overdue(store, unconfirmed)

@@ -47,3 +47,4 @@ class Report:
 
     results: tuple[Result, ...]
     warnings: tuple[str, ...] = ()  # worth knowing, and no reason to stop
+    pending: tuple[str, ...] = ()  # resources of which something waits for a reboot, of this apply or of an earlier one

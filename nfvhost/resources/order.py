@@ -2,10 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
+from nfvhost.access.machine import Machine
+from nfvhost.errors import Problem, UsageError
 from nfvhost.resources import Resource
+from nfvhost.resources.hugepages import Hugepages
+from nfvhost.resources.kernel_cmdline import KernelCmdline
+from nfvhost.resources.modules import Modules
+from nfvhost.resources.neutron_conf import NEUTRON_CONF
+from nfvhost.resources.nova_conf import NOVA_CONF
 from nfvhost.resources.ovs_dpdk import OvsDpdk
 
 # Each resource has a state type of its own, which nobody but itself looks into.
-ORDER: Final[tuple[Resource[Any], ...]] = (OvsDpdk(),)
+ORDER: Final[tuple[Resource[Any], ...]] = (
+    KernelCmdline(),
+    Modules(),
+    Hugepages(),
+    OvsDpdk(),
+    NEUTRON_CONF,
+    NOVA_CONF,
+)
+# What a private database is asked for: the machine around it is not its own.
+_OF_A_DATABASE: Final = frozenset({OvsDpdk().name})
+
+
+def resources_for(
+    machine: Machine, *, only: Collection[str] = (), skip: Collection[str] = ()
+) -> tuple[Resource[Any], ...]:
+    """What is applied to this machine, in order; to a private database Open vSwitch alone, unless `only` names others.
+
+    UsageError for a name that no resource has.
+    """
+    found = chosen(ORDER, only=only, skip=skip)
+    return tuple(one for one in found if only or not machine.private or one.name in _OF_A_DATABASE)
+
+
+def chosen(
+    resources: Sequence[Resource[Any]], *, only: Collection[str] = (), skip: Collection[str] = ()
+) -> tuple[Resource[Any], ...]:
+    """The resources of these names, or all, without those to skip; UsageError for a name that none has."""
+    names = [resource.name for resource in resources]
+    unknown = [
+        Problem(what=f"there is no resource {name}", where=option, hint=f"there are: {', '.join(names)}")
+        for option, given in (("--only", only), ("--skip", skip))
+        for name in given
+        if name not in names
+    ]
+    if unknown:
+        raise UsageError.of(tuple(unknown))
+    return tuple(one for one in resources if (not only or one.name in only) and one.name not in skip)

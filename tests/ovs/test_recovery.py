@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -231,7 +230,7 @@ def test_an_apply_whose_whole_session_is_killed_is_rolled_back_all_the_same(desk
 def test_what_was_half_done_is_told_by_diff_and_refused_by_apply_until_it_is_resumed(desk: Desk) -> None:
     plan, other = desk.plan("cycles", pmd_rxq_assign="cycles"), desk.plan("group", pmd_rxq_assign="group")
     killer = Path(__file__).parent.parent / "support" / "killed_apply.py"
-    done = run([sys.executable, str(killer), "apply", desk.bed.switch.sandbox.ovsdb, "11", plan], timeout_s=60)
+    done = run([sys.executable, str(killer), "apply", desk.bed.switch.sandbox.ovsdb, "13", plan], timeout_s=60)
     assert done.code == -signal.SIGKILL
     told = "was cut off before its end"
 
@@ -240,5 +239,19 @@ def test_what_was_half_done_is_told_by_diff_and_refused_by_apply_until_it_is_res
     assert "an apply of another plan" in desk.apply(other, "--resume", code=5).stderr
     desk.apply(plan, "--resume")
 
-    assert [(one["id"], one["outcome"]) for one in desk.history()] == [(1, "applied")]
-    assert os.listdir(f"{desk.bed.machine.state_folder}/journal") == ["1.jsonl"]
+    assert [(one["tries"], one["outcome"]) for one in desk.history()] == [([1, 2], "applied")]
+
+
+def test_a_resumption_that_finds_nothing_left_to_write_is_rolled_back_unless_confirmed(desk: Desk) -> None:
+    before = desk.bed.rows()
+    plan = desk.plan("cycles", pmd_rxq_assign="cycles")
+    killer = Path(__file__).parent.parent / "support" / "killed_apply.py"
+    done = run([sys.executable, str(killer), "apply", desk.bed.switch.sandbox.ovsdb, "13", plan], timeout_s=60)
+    assert done.code == -signal.SIGKILL
+    written = desk.bed.transactions()
+
+    desk.apply(plan, "--resume", "--confirm-within", str(WITHIN_S))
+
+    assert desk.bed.transactions() == written
+    assert wait_for(lambda: desk.history()[0]["outcome"] == "rolled-back", timeout_s=WITHIN_S + 20, interval_s=0.5)
+    assert desk.bed.rows() == before

@@ -11,12 +11,13 @@ from ovs_plans import OvsPlans
 
 from nfvhost.access.machine import Machine
 from nfvhost.access.root import DirectoryRoot
-from nfvhost.engine import Stage, Step, apply, history, rollback, to_undo
+from nfvhost.engine import Stage, Step, apply, history, rollback, to_undo, verify
 from nfvhost.engine.lock import lock_path
 from nfvhost.errors import ApplyError, PreconditionError, Problem, RollbackError
 from nfvhost.model.change import Activation, Change, Disruption
 from nfvhost.model.report import Drift, Outcome
 from nfvhost.planner.fingerprint import planned_host
+from nfvhost.resources import Unmet
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,11 +40,17 @@ class Shelf:
     refuses: bool = False
     breaks: bool = False
     stuck: bool = False  # whether it cannot be put back
+    needs: Shelf | None = None  # one that has to be `new` before
     calls: list[str] = field(default_factory=list)
 
     @property
     def state_type(self) -> type[str]:
         return str
+
+    @property
+    def active(self) -> bool:
+        """Whether it is `new`, and no reboot is needed any more."""
+        return self.value == "new" and self.activation is not Activation.REBOOT
 
     def read(self, machine: Machine, plan: Plan) -> str:
         del machine, plan
@@ -67,6 +74,8 @@ class Shelf:
 
     def check(self, state: str, plan: Plan, host: Host) -> tuple[Problem, ...]:
         del state, plan, host
+        if self.needs is not None and not self.needs.active:
+            return (Unmet(what=f"{self.name} stands on {self.needs.name}", met_by=self.needs.name),)
         return (Problem(what=f"{self.name} must not"),) if self.refuses else ()
 
     def findings(self, state: str, plan: Plan) -> tuple[Problem, ...]:
@@ -137,6 +146,76 @@ def test_one_refusal_stops_all_before_anything_is_done(bench: Machine) -> None:
 
     assert [problem.what for problem in caught.value.problems] == ["b must not", "c must not"]
     assert all(shelf.calls == [] for shelf in shelves)
+
+
+def test_what_an_earlier_resource_meets_is_looked_at_again_and_done(bench: Machine) -> None:
+    first = Shelf("a")
+    second = Shelf("b", needs=first)
+
+    report = apply(PLAN, bench, HOST, resources=(first, second))
+
+    assert [result.outcome for result in report.results] == [Outcome.APPLIED, Outcome.APPLIED]
+    assert report.pending == ()
+    assert (first.value, second.value) == ("new", "new")
+
+
+def test_what_is_not_met_although_an_earlier_resource_acted_takes_all_back(bench: Machine) -> None:
+    first = Shelf("a")
+    second = Shelf("b", needs=Shelf("a"))
+
+    with pytest.raises(ApplyError, match="everything was put back") as caught:
+        apply(PLAN, bench, HOST, resources=(first, second))
+
+    assert caught.value.problems[1].what == "b stands on a"
+    assert (first.value, second.calls) == ("old", [])
+
+
+def test_what_needs_the_reboot_waits_and_a_second_apply_writes_nothing(bench: Machine) -> None:
+    kernel = Shelf("kernel", Activation.REBOOT)
+    binding = Shelf("binding", needs=kernel)
+    switch = Shelf("switch", needs=binding)
+    other = Shelf("other")
+    shelves = (kernel, binding, switch, other)
+
+    report = apply(PLAN, bench, HOST, resources=shelves)
+
+    assert [(one.change.resource, one.outcome, one.detail) for one in report.results] == [
+        ("kernel", Outcome.PENDING_REBOOT, None),
+        ("binding", Outcome.PENDING_REBOOT, "waits for kernel, which waits for the reboot"),
+        ("switch", Outcome.PENDING_REBOOT, "waits for binding, which waits for kernel, which waits for the reboot"),
+        ("other", Outcome.APPLIED, None),
+    ]
+    assert report.pending == ("kernel", "binding", "switch")
+    assert [shelf.calls for shelf in shelves] == [["apply"], [], [], ["apply"]]
+    assert {drift.resource for drift in verify(PLAN, bench, HOST, resources=shelves)} == set(report.pending)
+    assert all(drift.pending is Activation.REBOOT for drift in verify(PLAN, bench, HOST, resources=shelves))
+
+    again = apply(PLAN, bench, HOST, resources=shelves)
+
+    assert [one.change.resource for one in again.results] == ["binding", "switch"]
+    assert again.pending == report.pending
+    assert [shelf.calls for shelf in shelves] == [["apply"], [], [], ["apply"]]
+    assert len(history(bench)) == 1
+
+
+def test_what_one_that_is_skipped_would_meet_is_refused(bench: Machine) -> None:
+    first = Shelf("a")
+    shelves = (first, Shelf("b", needs=first))
+    for only, skip in (((), ("a",)), (("b",), ())):
+        with pytest.raises(PreconditionError, match="b stands on a; a would see to it, and is left out"):
+            apply(PLAN, bench, HOST, resources=shelves, only=only, skip=skip)
+    assert shelves[1].calls == []
+
+
+def test_a_refusal_at_its_turn_before_anything_is_changed_is_a_refusal(bench: Machine) -> None:
+    other, shelf = Shelf("b", value="new"), Shelf("a")
+
+    def refuse(step: Step, _change: Change | None) -> None:
+        shelf.refuses = step is Step.VERIFY  # of the one before it
+
+    with pytest.raises(PreconditionError, match="a must not"):
+        apply(PLAN, bench, HOST, resources=(other, shelf), progress=refuse)
+    assert (shelf.value, history(bench)) == ("old", ())
 
 
 @pytest.mark.parametrize("fault", ["breaks", "does not stick"])

@@ -35,7 +35,7 @@ MORE = (Started(resource="a"), Done(resource="a"), End(at=AT, ending=Ending.APPL
 
 def begin(number: int) -> Begin:
     return Begin(
-        version=1, id=number, at=AT, program="0", plan="p", profile="home", host="h", fingerprint=(("a", "b"),)
+        version=2, id=number, at=AT, program="0", plan="p", profile="home", host="h", fingerprint=(("a", "b"),)
     )
 
 
@@ -52,8 +52,8 @@ def path(tmp_path: Path) -> Path:
 def written(bench: Machine) -> Journal:
     """A journal of an apply that went well."""
     store = Store(bench)
-    writer = store.create(begin, [BEFORE])
-    for record in MORE:
+    writer = store.create(begin)
+    for record in (BEFORE, *MORE):
         writer.add(record)
     writer.close()
     return read(bench)
@@ -86,9 +86,9 @@ def test_each_line_is_a_json_document_with_its_checksum_and_nothing_follows(benc
 
 def test_numbers_go_up_and_are_never_used_again(bench: Machine, path: Path) -> None:
     written(bench)
-    Store(bench).create(begin, []).close()
+    Store(bench).create(begin).close()
     path.unlink()
-    Store(bench).create(begin, []).close()
+    Store(bench).create(begin).close()
     assert Store(bench).ids() == (3, 2)
 
 
@@ -105,7 +105,9 @@ def test_a_line_cut_off_at_any_byte_tells_of_nothing(bench: Machine, path: Path,
 
 
 def test_a_journal_cut_off_at_any_byte_before_the_first_change_counts_for_nothing(bench: Machine, path: Path) -> None:
-    Store(bench).create(begin, [BEFORE, BEFORE]).close()
+    writer = Store(bench).create(begin)
+    writer.add(BEFORE)
+    writer.close()
     content = path.read_bytes()
     for end in range(len(content)):
         path.write_bytes(content[:end])
@@ -131,8 +133,8 @@ def test_a_changed_byte_in_the_middle_is_told_with_its_line(bench: Machine, path
 
 
 def test_a_journal_of_a_later_version_is_refused(bench: Machine) -> None:
-    Store(bench).create(lambda number: replace(begin(number), version=2), []).close()
-    with pytest.raises(PreconditionError, match="is a journal of version 2"):
+    Store(bench).create(lambda number: replace(begin(number), version=3)).close()
+    with pytest.raises(PreconditionError, match="is a journal of version 3"):
         Store(bench).read(1)
 
 
@@ -144,9 +146,9 @@ def test_a_disk_that_takes_nothing_is_told_before_anything_is_done_and_leaves_no
         shutil.rmtree(path.parent.parent, ignore_errors=True)
         store = Store(bench, changing=failing(point, number))
         with pytest.raises(PreconditionError, match="the journal cannot be written"):
-            store.create(begin, [BEFORE])
+            store.create(begin)
         assert not path.exists()
-    Store(bench, changing=failing(7, number)).create(begin, [BEFORE]).close()
+    Store(bench, changing=failing(7, number)).create(begin).close()
 
 
 def failing(point: int, number: int) -> Callable[[str, str], None]:
@@ -168,23 +170,23 @@ def test_a_record_that_fails_is_an_error_and_the_next_one_stands_in_its_place(be
         if next(faults):
             raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 
-    writer = Store(bench, changing=changing).create(begin, [BEFORE])
+    writer = Store(bench, changing=changing).create(begin)
     with pytest.raises(ApplyError, match="the journal cannot be written"):
         writer.add(Started(resource="a"))
     writer.add(Rollback(at=AT, reason="x"))
     writer.close()
-    assert read(bench).records == (BEFORE, Rollback(at=AT, reason="x"))
+    assert read(bench).records == (Rollback(at=AT, reason="x"),)
 
 
 def test_a_folder_that_others_may_write_to_or_a_link_is_refused(bench: Machine, path: Path, tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.parent.chmod(0o770)
     with pytest.raises(PreconditionError, match="is not a folder that this user alone may write to"):
-        Store(bench).create(begin, [])
+        Store(bench).create(begin)
     path.parent.rmdir()
     path.parent.symlink_to(tmp_path)
     with pytest.raises(PreconditionError, match="is not a folder that this user alone may write to"):
-        Store(bench).create(begin, [])
+        Store(bench).create(begin)
 
 
 def test_journals_in_a_folder_that_others_may_write_to_are_not_believed(bench: Machine, path: Path) -> None:

@@ -8,12 +8,14 @@ from nfvhost.access.ovs_rows import Bridge, Place
 from nfvhost.errors import Problem
 from nfvhost.model.host import Host
 from nfvhost.model.plan import OvsBridge, Plan
+from nfvhost.resources import Unmet
 from nfvhost.resources.ovs_dpdk.check_keys import key_problems
 from nfvhost.resources.ovs_dpdk.check_ports import port_problems
 from nfvhost.resources.ovs_dpdk.difference import mark_at, running_version
 from nfvhost.resources.ovs_dpdk.state import State, Switch
 from nfvhost.resources.ovs_dpdk.target import other_config, target_of
 
+_PACKAGES = "packages"
 # <net/if.h> IFNAMSIZ, with its NUL: a bridge is a kernel interface as well.
 _NAME_BYTES = 15
 _DPDK_TYPES = frozenset({"dpdk", "dpdkvhostuserclient", "dpdkvhostuser"})
@@ -25,6 +27,15 @@ def problems(state: State, plan: Plan, host: Host) -> tuple[Problem, ...]:
     """All problems at once, in the order of the plan; empty where it may be written."""
     if plan.ovs is None:
         return ()
+    if not state.installed:
+        return (
+            Unmet(
+                what="Open vSwitch is not installed",
+                where="ovs",
+                hint="install openvswitch-switch-dpdk (Debian, Ubuntu) or openvswitch (Fedora)",
+                met_by=_PACKAGES,
+            ),
+        )
     switch = state.switch
     if switch is None:
         return (
@@ -39,7 +50,7 @@ def problems(state: State, plan: Plan, host: Host) -> tuple[Problem, ...]:
     return (
         *target.problems,
         *_build_problems(state, switch, plan, config),
-        *key_problems(state, switch, config, host),
+        *key_problems(state, switch, plan, config, host),
         *(problem for bridge in plan.ovs.bridges for problem in _bridge_problems(state, bridge, host)),
         *port_problems(state, switch, plan, config, host),
     )
@@ -50,11 +61,12 @@ def _build_problems(state: State, switch: Switch, plan: Plan, config: dict[str, 
     wants_dpdk = config.get("dpdk-init") in {"true", "try"}
     types = {port.type for bridge in plan.ovs.bridges for port in bridge.ports} if plan.ovs is not None else set()
     if state.database.dpdk_version is None and (wants_dpdk or types & _DPDK_TYPES):
-        yield Problem(
+        yield Unmet(
             what=f"this ovs-vswitchd ({switch.daemon.process.executable}) is built without DPDK",
             where="ovs.otherConfig.dpdk-init",
             hint="install openvswitch-switch-dpdk and choose it (update-alternatives --set ovs-vswitchd"
             " /usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk), then restart openvswitch-switch",
+            met_by=_PACKAGES,
         )
         return
     if types & _DPDK_TYPES and not wants_dpdk and not state.database.dpdk_initialized:

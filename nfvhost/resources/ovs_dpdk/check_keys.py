@@ -11,9 +11,12 @@ from typing import Final
 from nfvhost.errors import Problem
 from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.host import Host
+from nfvhost.model.plan import Plan
+from nfvhost.resources import Unmet
 from nfvhost.resources.ovs_dpdk.keys import KNOWN_KEYS
 from nfvhost.resources.ovs_dpdk.state import State, Switch
 
+_HUGEPAGES: Final = "hugepages"
 _HEX: Final = re.compile(r"(0[xX])?[0-9a-fA-F]+")
 _NUMBER: Final = re.compile(r"\d+")
 _SLEEP: Final = re.compile(r"\d+|(\d+,)?(\d+:\d+)(,\d+:\d+)*")
@@ -73,7 +76,7 @@ _EAL_SHORT: Final = frozenset("abcdlmnrsShvdR")
 _EAL_CPUS: Final = ("-l", "-c")
 
 
-def key_problems(state: State, switch: Switch, config: dict[str, str], host: Host) -> Iterator[Problem]:
+def key_problems(state: State, switch: Switch, plan: Plan, config: dict[str, str], host: Host) -> Iterator[Problem]:
     """Problems of the wanted keys, in the order of the keys."""
     for key, value in sorted(config.items()):
         where = f"ovs.otherConfig.{key}"
@@ -88,7 +91,7 @@ def key_problems(state: State, switch: Switch, config: dict[str, str], host: Hos
         elif key in {"pmd-cpu-mask", "dpdk-lcore-mask"}:
             yield from _mask_problems(key, value, where, host)
         elif key == "dpdk-socket-mem" and not _same_as_now(state, key, value):
-            yield from _memory_problems(state, value, where, host)
+            yield from _memory_problems(state, value, where, plan, host)
         elif key == "dpdk-hugepage-dir" and value not in switch.hugetlbfs:
             yield Problem(
                 what=f"{value} is no hugetlbfs as ovs-vswitchd sees it; DPDK would find no pages",
@@ -201,9 +204,10 @@ def _same_as_now(state: State, key: str, value: str) -> bool:
     return state.database.dpdk_initialized and dict(state.database.other_config).get(key) == value
 
 
-def _memory_problems(state: State, value: str, where: str, host: Host) -> Iterator[Problem]:
+def _memory_problems(state: State, value: str, where: str, plan: Plan, host: Host) -> Iterator[Problem]:
     """Too little on a node; once DPDK runs, the next start has the pages that it holds now."""
     asked = [int(part) for part in value.split(",")]
+    planned = {one.node: sum(pages.count * pages.size_mib for pages in one.pages) for one in plan.memory.nodes}
     nodes = {node.id: node for node in host.nodes}
     for number, mib in enumerate(asked):
         if not mib:
@@ -221,13 +225,18 @@ def _memory_problems(state: State, value: str, where: str, host: Host) -> Iterat
             pool.size.mib * (pool.total if running or pool.free is None else pool.free) for pool in node.hugepages
         )
         if mib > free:
-            yield Problem(
-                what=f"asks {mib} MiB of hugepages on node {number}, where {free} MiB are"
-                f" {'reserved' if running else 'free'}; ovs-vswitchd would end",
-                where=where,
-                hint="reserve more (/sys/devices/system/node"
-                f"/node{number}/hugepages/hugepages-<size>/nr_hugepages), or ask for less",
+            what = (
+                f"asks {mib} MiB of hugepages on node {number}, where {free} MiB are"
+                f" {'reserved' if running else 'free'}; ovs-vswitchd would end"
             )
+            hint = (
+                "reserve more (/sys/devices/system/node"
+                f"/node{number}/hugepages/hugepages-<size>/nr_hugepages), or ask for less"
+            )
+            if planned.get(number, 0) >= mib:
+                yield Unmet(what=what, where=where, hint=hint, met_by=_HUGEPAGES)
+            else:
+                yield Problem(what=what, where=where, hint=hint)
 
 
 def _extra_problems(value: str, where: str, host: Host) -> Iterator[Problem]:

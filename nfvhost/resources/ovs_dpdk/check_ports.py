@@ -18,10 +18,12 @@ from nfvhost.model.host import Host, Nic
 from nfvhost.model.ovs_keys import INTERFACE_OPTIONS, option_known, release
 from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import OvsPort, Plan
+from nfvhost.resources import Unmet
 from nfvhost.resources.ovs_dpdk.difference import find_port, mark_at
 from nfvhost.resources.ovs_dpdk.state import State, Switch
 from nfvhost.resources.ovs_dpdk.target import planned_ports
 
+_DRIVER_BINDING: Final = "driver_binding"
 # Kernel drivers through which DPDK drives a device from user space (DPDK Linux guide, linux_drivers).
 _USERSPACE_DRIVERS: Final = frozenset({"vfio-pci", "uio_pci_generic", "igb_uio"})
 # sockaddr_un.sun_path with its NUL (unix(7)).
@@ -79,7 +81,7 @@ def port_problems(state: State, switch: Switch, plan: Plan, config: dict[str, st
         yield from _value_problems(one)
         yield from _queue_problems(one)
         if port.type == "dpdk":
-            yield from _device_problems(one, devices, switch, host)
+            yield from _device_problems(one, devices, switch, plan, host)
         elif port.type == "dpdkvhostuserclient":
             yield from _socket_problems(one, switch)
         elif port.type in _KERNEL_TYPES:
@@ -214,7 +216,7 @@ def rxq_affinity(text: str) -> tuple[tuple[int, int], ...]:
     return tuple((int(queue), int(core)) for queue, core in pairs)
 
 
-def _device_problems(one: _Port, taken: dict[str, str], switch: Switch, host: Host) -> Iterator[Problem]:
+def _device_problems(one: _Port, taken: dict[str, str], switch: Switch, plan: Plan, host: Host) -> Iterator[Problem]:
     devargs = one.options.get("dpdk-devargs")
     where = f"{one.where}.options.dpdk-devargs"
     if not devargs:
@@ -249,24 +251,28 @@ def _device_problems(one: _Port, taken: dict[str, str], switch: Switch, host: Ho
             hint="choose another NIC, or move the address first",
         )
     else:
-        yield from _binding_problems(nic, where)
-        yield from _group_problems(nic, where, host)
+        bound = frozenset(one.pci for one in plan.nics if one.driver in _USERSPACE_DRIVERS)
+        yield from _binding_problems(nic, where, bound)
+        yield from _group_problems(nic, where, bound, host)
 
 
-def _group_problems(nic: Nic, where: str, host: Host) -> Iterator[Problem]:
+def _group_problems(nic: Nic, where: str, bound: frozenset[PciAddress], host: Host) -> Iterator[Problem]:
     """VFIO gives a whole IOMMU group away, or nothing (Documentation/driver-api/vfio.rst)."""
     mates = (host.nic(mate) for mate in nic.group_mates) if nic.driver == "vfio-pci" else ()
     kept = [mate for mate in mates if mate is not None and mate.driver not in {None, "vfio-pci", "pci-stub"}]
     if kept:
         names = ", ".join(f"{mate.pci} ({mate.driver})" for mate in kept)
-        yield Problem(
-            what=f"IOMMU group {nic.iommu_group} of {nic.pci} is not viable: the kernel still uses {names} of it",
-            where=where,
-            hint="bind all functions of the group to vfio-pci, or choose a card in a group of its own",
+        yield _unbound(
+            Problem(
+                what=f"IOMMU group {nic.iommu_group} of {nic.pci} is not viable: the kernel still uses {names} of it",
+                where=where,
+                hint="bind all functions of the group to vfio-pci, or choose a card in a group of its own",
+            ),
+            planned=all(mate.pci in bound for mate in kept),
         )
 
 
-def _binding_problems(nic: Nic, where: str) -> Iterator[Problem]:
+def _binding_problems(nic: Nic, where: str, bound: frozenset[PciAddress]) -> Iterator[Problem]:
     row = driver_of(nic)
     bifurcated = row is not None and row.bifurcated
     if bifurcated and nic.driver in _USERSPACE_DRIVERS:
@@ -276,11 +282,21 @@ def _binding_problems(nic: Nic, where: str) -> Iterator[Problem]:
             hint=f"give it back: driverctl unset-override {nic.pci}",
         )
     elif not bifurcated and nic.driver not in _USERSPACE_DRIVERS:
-        yield Problem(
-            what=f"{nic.pci} is bound to {nic.driver or 'no driver'}, and DPDK cannot drive it there",
-            where=where,
-            hint=f"bind it first: driverctl set-override {nic.pci} vfio-pci",
+        yield _unbound(
+            Problem(
+                what=f"{nic.pci} is bound to {nic.driver or 'no driver'}, and DPDK cannot drive it there",
+                where=where,
+                hint=f"bind it first: driverctl set-override {nic.pci} vfio-pci",
+            ),
+            planned=nic.pci in bound,
         )
+
+
+def _unbound(problem: Problem, *, planned: bool) -> Problem:
+    """The problem, as one that driver_binding sees to where the plan binds what it is about."""
+    if not planned:
+        return problem
+    return Unmet(what=problem.what, where=problem.where, hint=problem.hint, met_by=_DRIVER_BINDING)
 
 
 def _netdev_problems(name: str, where: str, switch: Switch, host: Host) -> Iterator[Problem]:

@@ -42,7 +42,9 @@ def drifts(state: State, activity: Activity | None, plan: Plan) -> tuple[Drift, 
                 key="ovs-vswitchd",
                 planned="running",
                 actual=None,
-                hint="start it (systemctl start openvswitch-switch); its log says why it ended",
+                hint="start it (systemctl start openvswitch-switch); its log says why it ended"
+                if state.installed
+                else "install openvswitch-switch-dpdk (Debian, Ubuntu) or openvswitch (Fedora)",
             ),
         )
     config = other_config(target_of(plan, version=running_version(state, plan)))

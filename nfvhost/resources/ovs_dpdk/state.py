@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os.path
 from dataclasses import dataclass
+from typing import Final
 
 from nfvhost.access.machine import Machine
 from nfvhost.access.ovs_rows import OpenVswitch
-from nfvhost.access.ovsdb import connected, socket_path
+from nfvhost.access.ovsdb import NotInstalledError, connected, socket_path
 from nfvhost.access.root import Root
 from nfvhost.access.vswitchd import (
     RxQueue,
@@ -61,14 +62,40 @@ class State:
 
     database: OpenVswitch
     switch: Switch | None  # None where no ovs-vswitchd runs
+    installed: bool = True  # whether there is a database to ask; without one there are no rows
+
+
+# A database that is not there yet, or that nobody asks.
+_NO_ROWS: Final = OpenVswitch(
+    other_config=(),
+    external_ids=(),
+    bridges=(),
+    next_cfg=0,
+    cur_cfg=0,
+    ovs_version=None,
+    dpdk_version=None,
+    dpdk_initialized=False,
+    iface_types=(),
+)
 
 
 def read_state(machine: Machine, plan: Plan) -> State:
-    """Both halves, read now; OvsdbError where the database cannot be reached, DaemonError where the process hangs."""
+    """Both halves, read now; OvsdbError where the database does not answer, DaemonError where the process hangs.
+
+    Where the system's Open vSwitch is not installed there is nothing to reach, and that is no error. Without anything
+    planned for it, nobody asks whether it runs.
+    """
+    if plan.ovs is None:
+        return State(database=_NO_ROWS, switch=None)
     address = machine.ovsdb_address
     daemon = find_vswitchd(machine.root, os.path.dirname(socket_path(address)))
-    with connected(address) as database:
-        rows = database.read()
+    try:
+        with connected(address) as database:
+            rows = database.read()
+    except NotInstalledError:
+        if machine.private:
+            raise
+        return State(database=_NO_ROWS, switch=None, installed=False)
     return State(database=rows, switch=None if daemon is None else _read_switch(machine.root, daemon, plan))
 
 
