@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+import pci_machines
 import programs
 import synthetic
 import unit_programs
@@ -32,7 +33,9 @@ from nfvhost.model.profile import Role
 from nfvhost.planner.fingerprint import planned_host
 from nfvhost.resources import Resource
 from nfvhost.resources.boot_unit import BootUnit
+from nfvhost.resources.driver_binding import DriverBinding
 from nfvhost.resources.hugepages import Hugepages
+from nfvhost.resources.iommu import Iommu
 from nfvhost.resources.kernel_cmdline import KernelCmdline
 from nfvhost.resources.modules import Modules
 from nfvhost.resources.neutron_conf import NEUTRON_CONF
@@ -113,7 +116,7 @@ class Case:
     activation: Activation = Activation.NOW
     pending: bool = False  # whether that can be seen afterwards
     # What files cannot say: links of /sys, and how this machine's kernel reacts.
-    prepare: Callable[[ScratchMachine], None] = lambda _scratch: None
+    prepare: Callable[[ScratchMachine], object] = lambda _scratch: None
 
     def machine(self, top: Path) -> ScratchMachine:
         """The machine, made in this folder."""
@@ -196,6 +199,19 @@ RDO: Final = {
 
 # sd_booted(3), and what systemd has read of /etc/systemd/system.
 SYSTEMD: Final = {"/run/systemd/system/": "", "/run/seen/": ""}
+
+# Two ports for DPDK, one that makes VFs for guests, and one that is to make some and has the wrong driver for it.
+PORTS_PLAN: Final = replace(
+    plan(
+        nics=(
+            nic(pci_machines.X710, Role.DPDK, driver="vfio-pci"),
+            nic(pci_machines.X710_TWIN, Role.DPDK, driver="vfio-pci"),
+            nic(pci_machines.IGB, Role.SRIOV, current_driver="igb", vfs=2, vf_driver="vfio-pci"),
+            nic(pci_machines.FORGOTTEN, Role.SRIOV, current_driver="vfio-pci", driver="igb", vfs=0),
+        )
+    ),
+    host=planned_host(pci_machines.HOST),
+)
 
 CASES: Final = (
     Case(name="nova_conf", resource=NOVA_CONF, plan=plan(nova=NOVA), files=RDO),
@@ -280,5 +296,29 @@ CASES: Final = (
             "/run/seen/nfvhost.service": "[Service]\nExecStart=/usr/bin/python3 -m nfvhost.cli\n",
         },
         programs={"systemctl": unit_programs.SYSTEMCTL},
+    ),
+    Case(
+        name="driver_binding",
+        resource=DriverBinding(name="driver_binding", vfs=False, settle_s=0.0),
+        plan=PORTS_PLAN,
+        files={},
+        host=pci_machines.HOST,
+        prepare=pci_machines.booted,
+    ),
+    Case(
+        name="vf_driver_binding",
+        resource=DriverBinding(name="vf_driver_binding", vfs=True, settle_s=0.0),
+        plan=PORTS_PLAN,
+        files={},
+        host=pci_machines.HOST,
+        prepare=pci_machines.booted_with_vfs,
+    ),
+    Case(
+        name="iommu-unsafe",
+        resource=Iommu(settle_s=0.0),
+        plan=replace(PORTS_PLAN, nics=PORTS_PLAN.nics[:1], unsafe_no_iommu=True),
+        files={},
+        host=pci_machines.HOST,
+        prepare=pci_machines.booted_without_iommu,
     ),
 )
