@@ -28,6 +28,7 @@ _UNIT_FOLDER: Final = "/etc/systemd/system"
 _UNITS: Final = (DEVICES_UNIT, SERVICES_UNIT)
 # The devargs of a memif port may hold a secret (DPDK doc/guides/nics/memif.rst).
 _PLAN_MODE: Final = 0o600
+_TARGET: Final = "multi-user.target"
 _TIMEOUT_S: Final = 60.0
 _SHOWN_DIGITS: Final = 12
 _NOT_RUN: Final = "clear"
@@ -59,7 +60,7 @@ LockPersonality=yes
 RestrictRealtime=yes
 
 [Install]
-WantedBy=multi-user.target
+WantedBy={wanted_by}
 """
 # Without default dependencies: those would put it behind sysinit.target, and cloud-init puts itself, with
 # networking.service before it, before that one: a circle. Before network-pre.target, since NetworkManager and networkd
@@ -73,7 +74,9 @@ Before={_OPEN_VSWITCH}
 Before={_LIBVIRT}
 Before={_AGENTS}
 """
-_SERVICES_ORDER: Final = f"""After={DEVICES_UNIT}
+# Bridges are interfaces of ovs-vswitchd: once it is started anew, they have no addresses any more.
+_SERVICES_ORDER: Final = f"""PartOf=ovs-vswitchd.service
+After={DEVICES_UNIT}
 After={_OPEN_VSWITCH}
 Before={_LIBVIRT} libvirt-guests.service
 Before={_AGENTS}
@@ -125,8 +128,9 @@ class BootUnit:
     Each plan gets them: besides VFs, bindings, vDPA devices and pages they look after what a boot may have undone
     (kernel arguments that an upgrade of the kernel lost), and finish what waited for the reboot.
     `nfvhost-devices.service` comes before the network, Open vSwitch, libvirt and the agents of OpenStack,
-    `nfvhost.service` after Open vSwitch and before the others. A failure stops neither the boot nor the network:
-    `verify` tells it, and the journal of systemd says why. The kernel argument `nfvhost=off` skips both for one boot.
+    `nfvhost.service` after Open vSwitch, each time that it starts, and before the others. A failure stops neither the
+    boot nor the network: `verify` tells it, and the journal of systemd says why. The kernel argument `nfvhost=off`
+    skips both for one boot.
 
     Configured: /etc/systemd/system/nfvhost-devices.service, /etc/systemd/system/nfvhost.service and
         /etc/nfvhost/plan.json, each as a whole; both units enabled.
@@ -178,7 +182,7 @@ class BootUnit:
             if unit.outdated and _path(unit.name) not in written
         ]
         changes += [
-            _change(f"{unit.name} enabled", None, "multi-user.target", "systemd starts it at each boot")
+            _change(f"{unit.name} enabled", None, _TARGET, "systemd starts it at each boot")
             for unit in state.units
             if not unit.enabled
         ]
@@ -295,6 +299,7 @@ def _wanted(plan: Plan) -> tuple[OwnFile, ...]:
             description="NFV host: devices before the network and Open vSwitch",
             stage="devices",
             timeout_s=180,
+            wanted_by=_TARGET,
         ),
         _unit_file(
             SERVICES_UNIT,
@@ -303,15 +308,19 @@ def _wanted(plan: Plan) -> tuple[OwnFile, ...]:
             description="NFV host: the rest of the plan, before the agents of OpenStack",
             stage="services",
             timeout_s=600,
+            wanted_by=f"{_TARGET} ovs-vswitchd.service",
         ),
     )
 
 
-def _unit_file(name: str, order: str, *, settle: str, description: str, stage: str, timeout_s: int) -> OwnFile:
+def _unit_file(
+    name: str, order: str, *, settle: str, description: str, stage: str, timeout_s: int, wanted_by: str
+) -> OwnFile:
     # -P: what lies in the folder of the shell must not be loaded in place of nfvhost.
     argv = (sys.executable, "-P", "-m", "nfvhost.cli", "boot", "--stage", stage, PLAN_FILE)
     text = _HEAD.format(description=description) + order
-    text += _SERVICE.format(settle=settle, command=" ".join(map(_quoted, argv)), timeout_s=timeout_s)
+    command = " ".join(map(_quoted, argv))
+    text += _SERVICE.format(settle=settle, command=command, timeout_s=timeout_s, wanted_by=wanted_by)
     return OwnFile(path=_path(name), content=text.encode(), mode=0o644)
 
 
@@ -368,7 +377,7 @@ def _failure(facts: dict[str, str]) -> str:
 
 
 def _enabled(machine: Machine, unit: str) -> bool:
-    return machine.root.read_link(f"{_UNIT_FOLDER}/multi-user.target.wants/{unit}") is not None
+    return machine.root.read_link(f"{_UNIT_FOLDER}/{_TARGET}.wants/{unit}") is not None
 
 
 def _run(machine: Machine, argv: tuple[str, ...], *, key: str) -> tuple[Problem, ...]:

@@ -22,14 +22,16 @@ daemon-reload) reload ;;
 enable | disable)
     for unit in "$@"; do
         [ -f "$units/$unit" ] || { echo "Failed to $verb unit: Unit file $unit does not exist." >&2; exit 1; }
-        wants=$units/$(sed -n 's/^WantedBy=//p' "$units/$unit").wants
-        if [ $verb = enable ]; then
-            mkdir -p "$wants"
-            ln -sf "/etc/systemd/system/$unit" "$wants/$unit"
-        else
-            rm -f "$wants/$unit"
-            rmdir "$wants" 2>/dev/null || :
-        fi
+        for target in $(sed -n 's/^WantedBy=//p' "$units/$unit"); do
+            wants=$units/$target.wants
+            if [ $verb = enable ]; then
+                mkdir -p "$wants"
+                ln -sf "/etc/systemd/system/$unit" "$wants/$unit"
+            else
+                rm -f "$wants/$unit"
+                rmdir "$wants" 2>/dev/null || :
+            fi
+        done
     done
     reload
     ;;
