@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import select
 import signal
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from nfvhost.access.root import DirectoryRoot
+from nfvhost.access.root import DirectoryRoot, Root
 from nfvhost.errors import PreconditionError
 from nfvhost.model.cpuset import CpuSet
 
 _ROOT: Final = DirectoryRoot("/")
+# TASK_COMM_LEN of include/linux/sched.h, without the NUL.
+_COMM_LENGTH: Final = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,3 +100,17 @@ def end(process: Process, *, timeout_s: float = 5.0) -> None:
         where=f"/proc/{process.pid} ({process.executable})",
         hint="it hangs in the kernel: see /proc/<pid>/stack and dmesg",
     )
+
+
+def pids_by_name(root: Root, names: Collection[str]) -> dict[str, tuple[int, ...]]:
+    """The processes of these names, each ascending; a name that nobody has is left out.
+
+    Source: /proc/<pid>/comm, which the kernel cuts to 15 bytes; a script is called as its file is.
+    """
+    found: dict[str, list[int]] = {}
+    cut = {name[:_COMM_LENGTH]: name for name in names}
+    for pid in sorted(map(int, filter(str.isdecimal, root.list_dir("/proc")))):
+        comm = root.read_line(f"/proc/{pid}/comm")
+        if comm in cut:
+            found.setdefault(cut[comm], []).append(pid)
+    return {name: tuple(pids) for name, pids in found.items()}

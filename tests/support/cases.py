@@ -7,11 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+import cpu_kernel
 import pci_machines
+import package_programs
 import programs
+import sriov_kernel
 import synthetic
 import unit_programs
 from ovs_plans import OvsPlans
+from pci_kernel import netdev_of
 from scratch import ScratchMachine
 
 from nfvhost.model.change import Activation
@@ -27,9 +31,11 @@ from nfvhost.model.plan import (
     Pages,
     PciDeviceSpec,
     Plan,
+    PowerPlan,
     ReservedHugepages,
+    VfSettings,
 )
-from nfvhost.model.profile import Role
+from nfvhost.model.profile import CpuGovernor, LinkState, Role
 from nfvhost.planner.fingerprint import planned_host
 from nfvhost.resources import Resource
 from nfvhost.resources.boot_unit import BootUnit
@@ -40,6 +46,9 @@ from nfvhost.resources.kernel_cmdline import KernelCmdline
 from nfvhost.resources.modules import Modules
 from nfvhost.resources.neutron_conf import NEUTRON_CONF
 from nfvhost.resources.nova_conf import NOVA_CONF
+from nfvhost.resources.packages import Packages
+from nfvhost.resources.power import Power
+from nfvhost.resources.sriov import Sriov
 
 HOST: Final = synthetic.host(packages=2, cores=4, node_mib=8192)
 RELEASE: Final = "6.1.0-13-amd64"
@@ -213,6 +222,69 @@ PORTS_PLAN: Final = replace(
     host=planned_host(pci_machines.HOST),
 )
 
+# VFs for guests by vfio-pci, and VFs that stay with their vendor's driver; each kind of setting.
+VFS_PLAN: Final = replace(
+    plan(
+        nics=(
+            nic(
+                sriov_kernel.X710,
+                Role.SRIOV,
+                vfs=3,
+                vf_driver="vfio-pci",
+                vf_settings=VfSettings(
+                    macs=("52:54:00:21:00:00", "52:54:00:21:00:01"),
+                    vlan=100,
+                    trust=True,
+                    spoof_check=False,
+                    link_state=LinkState.ENABLE,
+                    max_tx_mbps=1000,
+                ),
+            ),
+            nic(sriov_kernel.BNXT, Role.SRIOV, current_driver="bnxt_en", vfs=2),
+        )
+    ),
+    host=planned_host(sriov_kernel.HOST),
+)
+
+
+def _with_other_vfs(scratch: ScratchMachine) -> None:
+    """Two VFs on the first port, which somebody made and set up; one of them is bound to vfio-pci."""
+    sriov_kernel.with_vfs(scratch, sriov_kernel.X710, 2, vlan="7 qos 3", trust="on")
+    sriov_kernel.give_to_vfio(scratch, sriov_kernel.vf_of(sriov_kernel.X710, 1))
+
+
+def _as_counted(scratch: ScratchMachine) -> None:
+    """The VFs of the plan are there, and set up otherwise."""
+    made = sriov_kernel.with_vfs(scratch, sriov_kernel.X710, 3, vlan="7 qos 3")
+    scratch.put(f"/sys/bus/pci/devices/{sriov_kernel.X710}/sriov_drivers_autoprobe", "0\n")
+    for number in range(2):
+        made.add_vf(scratch.tree, sriov_kernel.BNXT, number)
+    scratch.put(f"/sys/bus/pci/devices/{sriov_kernel.BNXT}/sriov_numvfs", "2\n")
+    scratch.put(f"/sys/class/net/{netdev_of(sriov_kernel.BNXT)}/flags", "0x1003\n")
+
+
+# A server that nobody has installed Open vSwitch on, and its archive.
+BARE: Final = {
+    "/run/systemd/system/": "",
+    package_programs.MIRROR: package_programs.ARCHIVE,
+    package_programs.LISTS: package_programs.ARCHIVE,
+    package_programs.MARKS: "",
+    "/sys/bus/pci/devices/0000:10:00.0/vendor": "0x8086\n",
+    "/sys/bus/pci/devices/0000:10:00.0/device": "0x1572\n",
+}
+SWITCH: Final = replace(plan(nics=(nic("0000:10:00.0", Role.DPDK, driver="vfio-pci"),)), ovs=OvsPlans.plan().ovs)
+
+
+def plain_switch(scratch: ScratchMachine) -> None:
+    """The build without DPDK is chosen, and runs."""
+    for path in ("etc/alternatives/ovs-vswitchd", "proc/4711/exe"):
+        (scratch.tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (scratch.tree / path).symlink_to(package_programs.PLAIN)
+    wants = scratch.tree / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(parents=True)
+    (wants / "openvswitch-switch.service").symlink_to("/lib/systemd/system/openvswitch-switch.service")
+
+
 CASES: Final = (
     Case(name="nova_conf", resource=NOVA_CONF, plan=plan(nova=NOVA), files=RDO),
     Case(
@@ -320,5 +392,78 @@ CASES: Final = (
         files={},
         host=pci_machines.HOST,
         prepare=pci_machines.booted_without_iommu,
+    ),
+    Case(
+        name="power",
+        resource=Power(settle_s=0.0),
+        plan=plan(
+            power=PowerPlan(cpus=CpuSet.parse("2-3,6-7"), governor=CpuGovernor.PERFORMANCE, max_idle_latency_us=10)
+        ),
+        files={
+            **cpu_kernel.frequency_files({cpu: str(cpu) for cpu in range(8)}),
+            **cpu_kernel.idle_files("0-7", (("POLL", 0), ("C1", 2), ("C1E", 10), ("C6", 133))),
+            "/sys/devices/system/cpu/cpufreq/policy3/scaling_governor": "schedutil\n",
+            "/sys/devices/system/cpu/cpu6/cpuidle/state3/disable": "1\n",
+        },
+        prepare=lambda scratch: scratch.kernel.reactions.extend([cpu_kernel.clocks, cpu_kernel.idle_states]),
+    ),
+    Case(
+        name="sriov",
+        resource=Sriov(settle_s=0.0),
+        plan=VFS_PLAN,
+        files=sriov_kernel.MANAGED,
+        programs=sriov_kernel.PROGRAMS,
+        host=sriov_kernel.HOST,
+        prepare=sriov_kernel.booted,
+    ),
+    Case(
+        name="sriov-through-zero",
+        resource=Sriov(settle_s=0.0),
+        plan=VFS_PLAN,
+        files={},
+        host=sriov_kernel.HOST,
+        prepare=_with_other_vfs,
+    ),
+    Case(
+        name="sriov-settings",
+        resource=Sriov(settle_s=0.0),
+        plan=VFS_PLAN,
+        files={},
+        host=sriov_kernel.HOST,
+        prepare=_as_counted,
+    ),
+    Case(
+        name="packages",
+        resource=Packages(settle_s=0.0),
+        plan=SWITCH,
+        files={**BARE, package_programs.STATUS: package_programs.installed(["libc6"], version="2.36")},
+        programs=package_programs.PROGRAMS,
+    ),
+    Case(
+        name="packages-plain-switch",
+        resource=Packages(settle_s=0.0),
+        plan=SWITCH,
+        files={
+            **BARE,
+            package_programs.STATUS: package_programs.installed(["libc6"], version="2.36")
+            + package_programs.installed(["openvswitch-switch"], version="3.1.0-2", depends="libc6 (>= 2.34)"),
+            "/var/lib/dpkg/alternatives/ovs-vswitchd": f"auto\n{package_programs.PLAIN}\n",
+            "/run/openvswitch/ovs-vswitchd.pid": "4711\n",
+            "/proc/4711/comm": "ovs-vswitchd\n",
+            "/lib/systemd/system/openvswitch-switch.service": "[Install]\nWantedBy=multi-user.target\n",
+        },
+        programs=package_programs.PROGRAMS,
+        prepare=plain_switch,
+    ),
+    Case(
+        name="packages-no-lists",
+        resource=Packages(settle_s=0.0),
+        plan=SWITCH,
+        files={
+            **BARE,
+            package_programs.LISTS: "",
+            package_programs.STATUS: package_programs.installed(["libc6"], version="2.36"),
+        },
+        programs=package_programs.PROGRAMS,
     ),
 )
