@@ -62,9 +62,21 @@ class State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hugepages:
-    """The resource of hugepages; a pool never shrinks below what is in use, and a short grant is a failure.
+    """Hugepages of each node, those that are made while the machine runs.
 
-    Source: /sys/devices/system/node/node<N>/hugepages, or /sys/kernel/mm/hugepages on a kernel without nodes.
+    Pages of 1 GiB are reserved at boot, by `kernel_cmdline`; here it is seen whether the kernel could. Smaller ones are
+    asked for node by node, after memory was compacted where need be. A pool never shrinks below what is in use, and
+    a short grant is a failure that names the numbers and who holds pages.
+
+    Configured: nothing; a boot forgets them, and the boot units ask again.
+    Active: /sys/devices/system/node/node<N>/hugepages/hugepages-<size>/nr_hugepages, or /sys/kernel/mm/hugepages on a
+        kernel without nodes.
+    Keys: node and size: `node0 2M`.
+    Effect: now; pages at boot with the next reboot.
+    Refuses: fewer pages than are in use, with the names of the holders; more than leaves the host what the plan
+        promises it, or than is available now; a size that the kernel does not have.
+    Rollback: as many pages as before, of pools that nobody else has resized since.
+    Source: Documentation/admin-guide/mm/hugetlbpage.rst, mm/hugetlb.c.
     """
 
     @property

@@ -39,9 +39,17 @@ class State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Modules:
-    """The resource of kernel modules; one that is built in needs neither the file nor a load.
+    """Kernel modules, loaded now and at each boot.
 
-    Source: /etc/modules-load.d, /proc/modules, /sys/module, /lib/modules/<release>.
+    One that is built into the kernel needs neither the file nor a load.
+
+    Configured: /etc/modules-load.d/nfvhost.conf, as a whole.
+    Active: /proc/modules and /sys/module; `modprobe` loads what is missing.
+    Keys: the path of the file; the name of a module.
+    Effect: now.
+    Refuses: a module that the running kernel has not; a container, which cannot load any.
+    Rollback: unloads what this apply has loaded, unless something uses it by now; the file as it was.
+    Source: modules-load.d(5), /lib/modules/<release>/modules.builtin, modules.dep.
     """
 
     settle_s: float = 2.0

@@ -41,5 +41,18 @@ NEUTRON_CONF: Final = OsloConf(
     options=frozenset({("ovs", "datapath_type"), ("ovs", "vhostuser_socket_dir"), ("ovs", "bridge_mappings")}),
     labels={},
 )
+"""Settings of Neutron's Open vSwitch agent.
+
+The data path, the folder of vhost-user sockets, and which bridge is which physical network; mappings of others stay.
+
+Configured: a drop-in file of nfvhost's own in the last folder of drop-ins that the agent reads.
+Active: what oslo.config makes of all files of the agent, in their order.
+Keys: section and option: `[ovs] bridge_mappings`.
+Effect: at the next start of neutron-openvswitch-agent; now where it does not run.
+Refuses: a file that is read later and says otherwise, by its name and value; an agent in a container, whose deployer
+    gets the settings by `nfvhost export`; a value with the end of a line or a `$` in it.
+Rollback: the drop-in as it was, or none.
+Source: the command line and unit of neutron-openvswitch-agent; neutron/conf/plugins/ml2/drivers/ovs_conf.py.
+"""
 
 __all__ = ["NEUTRON_CONF"]

@@ -85,5 +85,20 @@ NOVA_CONF: Final = OsloConf(
     # nova/virt/hardware.py, get_vcpu_pin_set: nova-compute does not start with both.
     excluded=(("DEFAULT", "vcpu_pin_set", "nova-compute does not start with it and cpu_dedicated_set"),),
 )
+"""Settings of nova-compute.
+
+Which CPUs pinned and floating guests get, the memory and hugepages that are not theirs, and the VFs to give away.
+
+Configured: a drop-in file of nfvhost's own in the last folder of drop-ins that nova-compute reads.
+Active: what oslo.config makes of all files of nova-compute, in their order.
+Keys: section and option: `[compute] cpu_dedicated_set`; of those with several values, with what tells them apart:
+    `[pci] device_spec 0000:21:00.0`.
+Effect: at the next start of nova-compute; now where it does not run.
+Refuses: a file that is read later and says otherwise, by its name and value; `vcpu_pin_set` beside
+    `cpu_dedicated_set`; a nova-compute in a container, whose deployer gets the settings by `nfvhost export`; a value
+    with the end of a line or a `$` in it.
+Rollback: the drop-in as it was, or none.
+Source: the command line and unit of nova-compute; nova/conf/compute.py, nova/conf/pci.py.
+"""
 
 __all__ = ["NOVA_CONF"]

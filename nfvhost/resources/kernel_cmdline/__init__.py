@@ -30,10 +30,21 @@ _REASON: Final = "isolation, hugepages and the IOMMU are the kernel's own from i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelCmdline:
-    """The resource of the kernel's arguments; everyone else's stay, and a contradiction is refused by file and value.
+    """Arguments of the kernel, for isolation, hugepages at boot and the IOMMU.
 
-    Source: /etc/default/grub and grub.d with /boot/grub/grub.cfg; loader/entries of the boot partition with grubby, or
-    with /etc/kernel/cmdline and kernel-install; /proc/cmdline.
+    The boot loader that the machine really uses is asked: GRUB with a drop-in that is read last, entries of the Boot
+    Loader Specification by grubby, systemd-boot by kernel-install. Everyone else's arguments stay.
+
+    Configured: /etc/default/grub.d/zz-nfvhost.cfg and the menu that update-grub makes of it; or the entries of the
+        menu, with /etc/nfvhost/kernel-arguments to note which arguments are nfvhost's; or /etc/kernel/cmdline.
+    Active: /proc/cmdline.
+    Keys: the path of the file; `boot entries` where the files are right and the menu is not.
+    Effect: at the next reboot.
+    Refuses: an argument of someone else's that contradicts, by file and value; a file that drops the drop-in; any
+        argument but those that a plan holds, and any value that a shell or boot loader would expand; a container; a
+        boot loader that nfvhost does not know.
+    Rollback: the files as they were, and the menu made again of them.
+    Source: GRUB's manual, 6.1; grubby(8); kernel-install(8); Documentation/admin-guide/kernel-parameters.rst.
     """
 
     @property

@@ -33,9 +33,20 @@ _LOG_LINES: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OvsDpdk:
-    """The resource of Open vSwitch.
+    """Open vSwitch with DPDK: its settings, bridges and ports.
 
-    Source: the database behind Machine.ovsdb, the control socket next to it, /proc of ovs-vswitchd.
+    Rows and keys of others stay; what nfvhost has made carries its mark in external_ids.
+
+    Configured: the database of Open vSwitch, which a reboot does not forget.
+    Active: what ovs-vswitchd has made of it: DPDK, PMD threads and where they run, queues, errors of ports.
+    Keys: the table and key of a setting; bridge and port: `br-phy/dpdk0`.
+    Effect: now; a few settings of DPDK at the next start of ovs-vswitchd, which interrupts all traffic (host).
+    Refuses: a key, port type or option that this version would ignore or die of; a build without DPDK; a port or
+        bridge of someone else's; a device that is not bound, carries management or is not there; a socket's folder
+        that is not there.
+    Rollback: the rows and keys as they were, as far as nobody else has changed them since; then the ports that were
+        open are open again.
+    Source: ovs-vswitchd.conf.db(5), the control socket of ovs-vswitchd, /proc of its threads.
     """
 
     carry_out_s: float = 60.0  # for ovs-vswitchd to carry out one transaction; DPDK clears its hugepages in it
