@@ -25,9 +25,8 @@ def bind_driver(root: Root, pci: PciAddress, driver: str, *, settle_s: float) ->
     pci_match_device, pci_device_can_probe). `bind` tells why a probe fails, where `drivers_probe` does not
     (drivers/base/bus.c, bind_store). ApplyError where the kernel refuses, PreconditionError where a process holds it.
     """
+    _demand_released(root, pci, settle_s=settle_s)
     _set_override(root, pci, driver)
-    if _driver(root, pci) == driver:
-        return
     _unbind(root, pci, settle_s=settle_s)
     root.write_attribute(f"{DRIVERS}/{driver}/bind", str(pci))
     if not wait_for(lambda: _driver(root, pci) == driver, timeout_s=settle_s):
@@ -43,22 +42,28 @@ def put_driver_back(
 ) -> tuple[Problem, ...]:
     """What keeps the function from its old driver and override; empty where both read so; writes nothing then.
 
-    Where its old driver refuses, the function is offered to all: any driver of the kernel is better than none.
+    Where its old driver refuses, the function is offered to all: any driver of the kernel is better than none. Where
+    it does not leave the driver that it has, it keeps that one's override as well.
     """
+    found = (_driver(root, pci), _override(root, pci))
     problems: tuple[Problem, ...] = ()
     try:
         if driver is None:
+            _demand_released(root, pci, settle_s=settle_s)
             _unbind(root, pci, settle_s=settle_s)
-        elif _driver(root, pci) != driver:
+        elif found[0] != driver:
             bind_driver(root, pci, driver, settle_s=settle_s)
         _set_override(root, pci, override)
     except NfvhostError as error:
         problems = error.problems
-    if problems and driver is not None and _driver(root, pci) is None:
+    if problems and _driver(root, pci) is None and driver is not None:
         with contextlib.suppress(NfvhostError):
             _set_override(root, pci, override)
             root.write_attribute(_PROBE, str(pci))
             wait_for(lambda: _driver(root, pci), timeout_s=settle_s)
+    elif problems and _driver(root, pci) == found[0] != driver:
+        with contextlib.suppress(NfvhostError):
+            _set_override(root, pci, found[1])
     return problems if (_driver(root, pci), _override(root, pci)) != (driver, override) else ()
 
 
@@ -78,19 +83,24 @@ def _set_override(root: Root, pci: PciAddress, driver: str | None) -> None:
     root.write_attribute(f"{DEVICES}/{pci}/driver_override", driver or "\n")
 
 
+def _demand_released(root: Root, pci: PciAddress, *, settle_s: float) -> None:
+    """Nothing, once no process holds the function; PreconditionError where one still does."""
+    if not is_userspace(_driver(root, pci)):
+        return
+    wait_for(lambda: not vfio_holders(root, (pci,)), timeout_s=settle_s)
+    holders = vfio_holders(root, (pci,)).get(pci)
+    if holders:
+        # The kernel would wait for them without an end (drivers/vfio/vfio_main.c, vfio_unregister_group_dev).
+        raise PreconditionError(
+            f"is held by {', '.join(holders)}", where=f"{DEVICES}/{pci}", hint="end that, or take the port from it"
+        )
+
+
 def _unbind(root: Root, pci: PciAddress, *, settle_s: float) -> None:
     """Nothing, once the function has no driver."""
     driver = _driver(root, pci)
     if driver is None:
         return
-    if is_userspace(driver):
-        # The kernel would wait for its user without an end (drivers/vfio/vfio_main.c, vfio_unregister_group_dev).
-        wait_for(lambda: not vfio_holders(root, (pci,)), timeout_s=settle_s)
-        holders = vfio_holders(root, (pci,)).get(pci)
-        if holders:
-            raise PreconditionError(
-                f"is held by {', '.join(holders)}", where=f"{DEVICES}/{pci}", hint="end that, or take the port from it"
-            )
     root.write_attribute(f"{DRIVERS}/{driver}/unbind", str(pci))
     if not wait_for(lambda: _driver(root, pci) is None, timeout_s=settle_s):
         raise ApplyError(f"stays bound to {_driver(root, pci)}", where=f"{DEVICES}/{pci}/driver")
