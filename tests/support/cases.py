@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import cpu_kernel
-import pci_machines
 import package_programs
+import pci_machines
 import programs
 import sriov_kernel
 import synthetic
@@ -454,16 +454,5 @@ CASES: Final = (
         },
         programs=package_programs.PROGRAMS,
         prepare=plain_switch,
-    ),
-    Case(
-        name="packages-no-lists",
-        resource=Packages(settle_s=0.0),
-        plan=SWITCH,
-        files={
-            **BARE,
-            package_programs.LISTS: "",
-            package_programs.STATUS: package_programs.installed(["libc6"], version="2.36"),
-        },
-        programs=package_programs.PROGRAMS,
     ),
 )

@@ -1,0 +1,336 @@
+"""Packages of the distribution: Open vSwitch with DPDK, the DPDK drivers of this plan's ports, and their tools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from nfvhost.access import ovs_client
+from nfvhost.access.clock import wait_for
+from nfvhost.access.command import CommandError
+from nfvhost.access.machine import Machine
+from nfvhost.errors import ApplyError, NfvhostError, Problem
+from nfvhost.model.change import Activation, Change, Disruption
+from nfvhost.model.host import Host
+from nfvhost.model.plan import Plan
+from nfvhost.model.report import Drift
+from nfvhost.resources.packages import apt, switch
+from nfvhost.resources.packages.needs import Needs, needs_of
+from nfvhost.resources.packages.state import State, Wanted
+
+RESOURCE: Final = "packages"
+_DPKG: Final = "dpkg"
+_CHOICE: Final = "alternative ovs-vswitchd"
+_PROCESS: Final = "ovs-vswitchd"
+_OWN_KEYS: Final = frozenset({_DPKG, _CHOICE, _PROCESS})
+_WITH: Final = "with DPDK"
+_WITHOUT: Final = "without DPDK"
+_NO_PACKAGE: Final = "apt knows no package of that name"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packages:
+    """Packages: Open vSwitch built with DPDK, the DPDK drivers that the plan's ports need, the vdpa tool.
+
+    Debian and Ubuntu ship each DPDK driver as a package of its own, numbered by DPDK's ABI, and without the right ones
+    a port does not open. They keep the plain build of ovs-vswitchd chosen, too: the one with DPDK is chosen here, and a
+    running one of the other build is started anew. Nothing that is there is upgraded, and nothing is removed. What apt
+    would do is asked before anything is changed; its lists are fetched only where they are missing or do not know a
+    package. A plan without Open vSwitch and vDPA needs nothing.
+
+    Configured: packages of apt; /etc/alternatives/ovs-vswitchd.
+    Active: the program that the running ovs-vswitchd was started from.
+    Keys: the name of a package without the number of DPDK's ABI (`librte-net-i40e`); `alternative ovs-vswitchd`;
+        `ovs-vswitchd`; `dpkg`, where a run of it was cut off.
+    Effect: now; where ovs-vswitchd ran without DPDK, it is restarted, and the links of its ports go down for a moment.
+    Refuses: what would upgrade or remove a package; a driver that this release's DPDK has not; a restart of the
+        ovs-vswitchd that carries management.
+    Rollback: the build that was chosen; purges the packages that came with this apply, unless others need them by now
+        or Open vSwitch has bridges of others. The database in /var/lib/openvswitch stays where the packages leave it.
+    Source: /var/lib/dpkg/status, apt-get(8), update-alternatives(1).
+    """
+
+    settle_s: float = 3.0
+
+    @property
+    def name(self) -> str:
+        return RESOURCE
+
+    @property
+    def state_type(self) -> type[State]:
+        return State
+
+    def read(self, machine: Machine, plan: Plan) -> State:
+        root = machine.root
+        needs = needs_of(plan, root)
+        manager = "apt" if root.exists(apt.STATUS) else None
+        if manager is None or (needs.open_vswitch is None and needs.vdpa_tool is None):
+            return State(manager=manager, wanted=())
+        dpkg = apt.read_dpkg(root)
+        packaged = any(dpkg.packages[name].present for name in _SWITCHES if name in dpkg.packages)
+        foreign = switch.foreign_switch(root, packaged=packaged) if needs.open_vswitch is not None else None
+        if foreign is not None:
+            needs = Needs(open_vswitch=None, libraries=(), vdpa_tool=needs.vdpa_tool)
+        found, lists = apt.find_wanted(machine, dpkg, apt.needs_by_name(needs))
+        missing = [one.name for one in found if not one.installed]
+        known = [name for name in missing if name is not None]
+        own = needs.open_vswitch is not None
+        systemd = own and root.exists("/run/systemd/system") and machine.find("systemctl") is not None
+        return State(
+            manager=manager,
+            wanted=found,
+            lists=lists,
+            forecast=apt.forecast(machine, known) if known and len(known) == len(missing) and lists else None,
+            interrupted=bool(missing) and dpkg.interrupted,
+            foreign=foreign,
+            alternative=switch.read_alternative(root, apt.ALTERNATIVES) if own else None,
+            binary=apt.BINARY if own else None,
+            running=switch.running_program(root) if own else None,
+            service=apt.SERVICE if systemd else None,
+            enabled=switch.is_enabled(root, apt.SERVICE),
+            present=dpkg.present,
+            residual=dpkg.residual,
+        )
+
+    def diff(self, state: State, plan: Plan) -> tuple[Change, ...]:
+        del plan
+        changes = []
+        if state.interrupted:
+            reason = "a run of dpkg was cut off, and apt installs nothing before it is finished"
+            changes.append(_change(_DPKG, "cut off", "finished", reason))
+        changes += [
+            _change(one.key, None, one.name or "installed", one.reason) for one in state.wanted if not one.installed
+        ]
+        if state.binary is None:
+            return tuple(changes)
+        if state.alternative is None or state.alternative.target != state.binary:
+            target = None if state.alternative is None else state.alternative.target
+            changes.append(_change(_CHOICE, target, state.binary, "of the two builds, the one that has DPDK"))
+        if state.service is not None and state.running != state.binary:
+            before = None if state.running is None else _WITHOUT
+            disruption = Disruption.NONE if state.running is None else Disruption.LINK
+            reason = "it runs what was chosen before" if state.running is not None else "the plan needs the switch"
+            changes.append(replace(_change(_PROCESS, before, _WITH, reason), disruption=disruption))
+        return tuple(changes)
+
+    def check(self, state: State, plan: Plan, host: Host) -> tuple[Problem, ...]:
+        problems = []
+        if state.lists:
+            problems += [
+                Problem(
+                    what=_NO_PACKAGE,
+                    where=f"{RESOURCE}: {one.key}",
+                    hint="DPDK of this release is built without that driver: take a newer one, or another role",
+                )
+                for one in state.wanted
+                if one.name is None
+            ]
+        if state.forecast is not None:
+            problems += apt.forecast_problems(state.forecast, RESOURCE)
+        restarts = any(change.key == _PROCESS and change.before == _WITHOUT for change in self.diff(state, plan))
+        bridges = host.ovs.bridges if host.ovs is not None else ()
+        carrying = [netdev for netdev in host.netdevs if netdev.management is not None and netdev.name in bridges]
+        if restarts and carrying:
+            problems.append(
+                Problem(
+                    what=f"{carrying[0].name} carries management ({carrying[0].management}), and ovs-vswitchd has to be"
+                    " started anew with DPDK",
+                    where=f"{RESOURCE}: {_PROCESS}",
+                    hint=f"from a console: update-alternatives --set ovs-vswitchd {state.binary} && systemctl restart"
+                    " ovs-vswitchd",
+                )
+            )
+        return tuple(problems)
+
+    def findings(self, state: State, plan: Plan) -> tuple[Problem, ...]:
+        found = []
+        if state.foreign is not None:
+            what = (
+                f"Open vSwitch is there ({state.foreign}) and came from no package: its build is its maker's to choose"
+            )
+            found.append(Problem(what=what, where=RESOURCE, hint="ovs-vswitchd --version tells whether it has DPDK"))
+        elif state.manager is None and plan.ovs is not None:
+            what = "neither dpkg nor rpm keeps the packages of this machine: nobody looks after Open vSwitch and DPDK"
+            found.append(Problem(what=what, where=RESOURCE, hint="install Open vSwitch with DPDK by hand"))
+        elif state.binary is not None and state.service is None and state.running not in {None, state.binary}:
+            what = f"ovs-vswitchd runs without DPDK ({state.running}), and no systemd is there to start it anew"
+            found.append(Problem(what=what, where=RESOURCE, hint="ovs-ctl restart"))
+        if not state.lists:
+            what = "apt has no lists of these packages yet: they are fetched first, and may show that one is missing"
+            found.append(Problem(what=what, where=RESOURCE))
+        return tuple(found)
+
+    def apply(self, machine: Machine, state: State, changes: tuple[Change, ...]) -> None:
+        keys = {change.key for change in changes}
+        if _DPKG in keys:
+            apt.finish_interrupted(machine)
+        missing = tuple(one for one in state.wanted if one.key in keys)
+        if missing:
+            _install(machine, missing, fresh=state.lists)
+        if _CHOICE in keys and state.binary is not None:
+            switch.choose(machine, state.binary)
+        if _PROCESS in keys and state.service is not None:
+            running = switch.running_program(machine.root)
+            if running is None:
+                switch.start(machine, state.service)
+            elif running != state.binary:
+                switch.restart(machine)
+
+    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
+        changes: tuple[Change, ...] = ()
+
+        def as_planned() -> bool:
+            nonlocal changes
+            changes = self.diff(self.read(machine, plan), plan)
+            return not changes
+
+        wait_for(as_planned, timeout_s=self.settle_s, interval_s=0.2)
+        return tuple(
+            Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before) for change in changes
+        )
+
+    def image(self, state: State, changes: tuple[Change, ...]) -> State:
+        """Without packages among the changes, the names of all the others are of no use."""
+        kept = replace(state, forecast=None)
+        if any(change.key not in _OWN_KEYS for change in changes):
+            return kept
+        return replace(kept, present=(), residual=())
+
+    def foreign(self, machine: Machine, before: State, changes: tuple[Change, ...]) -> tuple[Problem, ...]:
+        if all(change.key != _CHOICE for change in changes):
+            return ()
+        now = switch.read_alternative(machine.root, apt.ALTERNATIVES)
+        known = {before.binary, None if before.alternative is None else before.alternative.target}
+        # A package that this apply installed has a choice of its own before ours is made.
+        if now is None or now.target in known or (before.alternative is None and now.automatic):
+            return ()
+        what = f"is {now.target} by now"
+        return (
+            Problem(what=what, where=f"{RESOURCE}: {_CHOICE}", hint="someone else chose it; --force overwrites it"),
+        )
+
+    def rollback(
+        self, machine: Machine, before: State, changes: tuple[Change, ...], *, force: bool = False
+    ) -> tuple[Problem, ...]:
+        keys = {change.key for change in changes}
+        left: list[Problem] = [] if force else list(self.foreign(machine, before, changes))
+        if _CHOICE in keys and not left:
+            left += _tried(_CHOICE, lambda: _choose_back(machine, before))
+        asked = tuple(one for one in before.wanted if one.key in keys and not one.installed)
+        if asked:
+            left += _depart(machine, before, asked, force=force)
+        if _PROCESS in keys and before.service is not None:
+            left += _tried(_PROCESS, lambda: _process_back(machine, before, before.service or ""))
+        return tuple(left)
+
+
+_SWITCHES: Final = ("openvswitch-switch", apt.OPEN_VSWITCH)
+
+
+def _install(machine: Machine, missing: tuple[Wanted, ...], *, fresh: bool) -> None:
+    """Nothing, once all are installed; the lists are fetched where they are not fresh, or name files that are gone."""
+    told = "" if fresh else apt.update(machine)
+    names = _resolved(machine, missing, told)
+    try:
+        apt.install(machine, names)
+    except CommandError as error:
+        if not fresh or not apt.is_stale(error):
+            raise
+        told = apt.update(machine)
+        apt.install(machine, _resolved(machine, missing, told))
+
+
+def _resolved(machine: Machine, missing: tuple[Wanted, ...], told: str) -> tuple[str, ...]:
+    """Their names by the lists of now; ApplyError with what the update said where one is in none."""
+    dpkg = apt.read_dpkg(machine.root)
+    needs = tuple(apt.Need(one.bases, one.reason) for one in missing)
+    found, _ = apt.find_wanted(machine, dpkg, needs)
+    unknown = tuple(one.key for one in found if one.name is None)
+    if unknown:
+        raise ApplyError.of(
+            tuple(
+                Problem(
+                    what=f"{_NO_PACKAGE}{f', and could not fetch its lists:{chr(10)}{told}' if told else ''}",
+                    where=f"{RESOURCE}: {key}",
+                    hint="is there a network, and do apt's sources name the release (on Ubuntu with universe)?",
+                )
+                for key in unknown
+            )
+        )
+    return tuple(one.name for one in found if one.name is not None and not one.installed)
+
+
+def _choose_back(machine: Machine, before: State) -> None:
+    now = switch.read_alternative(machine.root, apt.ALTERNATIVES)
+    if now is not None and now != before.alternative:
+        switch.choose_again(machine, before.alternative)
+
+
+def _process_back(machine: Machine, before: State, service: str) -> None:
+    running = switch.running_program(machine.root)
+    if running is None or running == before.running or not machine.root.exists("/run/systemd/system"):
+        return
+    if before.running is None:
+        switch.stop(machine, service, enabled=before.enabled)
+    else:
+        switch.restart(machine)
+
+
+def _depart(machine: Machine, before: State, asked: tuple[Wanted, ...], *, force: bool) -> list[Problem]:
+    dpkg = apt.read_dpkg(machine.root)
+    if dpkg.interrupted:
+        left = _tried(_DPKG, lambda: apt.finish_interrupted(machine))
+        if left:
+            return [replace(problem, where=f"{RESOURCE}: {asked[0].key}") for problem in left]
+        dpkg = apt.read_dpkg(machine.root)
+    leaving = apt.departure(
+        dpkg,
+        asked=apt.asked_for(dpkg, asked) - frozenset(before.present),
+        present=before.present,
+        residual=before.residual,
+        manual=apt.manual_marks(machine.root, dpkg),
+    )
+    bridges = _bridges(machine) if apt.OPEN_VSWITCH in leaving.purge + leaving.remove and not force else ()
+    if bridges:
+        what = f"stays installed: Open vSwitch has the bridges {', '.join(bridges)}, which are somebody else's"
+        return [Problem(what=what, where=f"{RESOURCE}: {apt.OPEN_VSWITCH}", hint="--force removes it nevertheless")]
+    left = _tried(asked[0].key, lambda: apt.depart(machine, leaving))
+    left += [
+        Problem(what=f"{name} stays: {why}", where=f"{RESOURCE}: {_key_of(name, asked)}") for name, why in leaving.stays
+    ]
+    return left
+
+
+def _bridges(machine: Machine) -> tuple[str, ...]:
+    database = ovs_client.ask_database(machine.ovsdb_address)
+    return database.bridges if database is not None else ()
+
+
+def _key_of(name: str, asked: tuple[Wanted, ...]) -> str:
+    """The change that brought a package."""
+    own = (one.key for one in asked if any(name.startswith(base) for base in one.bases))
+    return next(own, asked[0].key)
+
+
+def _tried(key: str, work: Callable[[], None]) -> list[Problem]:
+    try:
+        work()
+    except NfvhostError as error:
+        return [Problem(what=one.what, where=f"{RESOURCE}: {key}", hint=one.hint) for one in error.problems]
+    return []
+
+
+def _change(key: str, before: str | None, after: str | None, reason: str) -> Change:
+    return Change(
+        resource=RESOURCE,
+        key=key,
+        before=before,
+        after=after,
+        activation=Activation.NOW,
+        disruption=Disruption.NONE,
+        reason=reason,
+    )
+
+
+__all__ = ["Packages"]
