@@ -137,6 +137,11 @@ class Modules:
         for module in reversed(_to_load(changes)):
             if _normal(module) not in _loaded(machine.root):
                 continue
+            if bound := _bound(machine.root, module):
+                # modprobe -r would take their driver from them, and leave them without any.
+                what = f"stays loaded: {', '.join(bound)} is bound to its driver"
+                left.append(Problem(what=what, where=f"{RESOURCE}: {module}"))
+                continue
             try:
                 machine.check(("modprobe", "-r", module), timeout_s=_TIMEOUT_S)
             except CommandError as error:
@@ -188,6 +193,17 @@ def _known(root: Root) -> frozenset[str]:
 def _lines(root: Root) -> list[list[str]]:
     """Source: /proc/modules."""
     return [line.split() for line in (root.read_text("/proc/modules") or "").splitlines()]
+
+
+def _bound(root: Root, module: str) -> tuple[str, ...]:
+    """The devices that drivers of the module have. Source: /sys/module/<name>/drivers (kernel/module/sysfs.c)."""
+    folder = f"/sys/module/{_normal(module)}/drivers"
+    return tuple(
+        name
+        for driver in root.list_dir(folder)
+        for name in root.list_dir(f"{folder}/{driver}")
+        if name != "module" and root.read_link(f"{folder}/{driver}/{name}") is not None
+    )
 
 
 def _in_list(root: Root, path: str) -> frozenset[str] | None:

@@ -121,3 +121,25 @@ def test_a_module_that_is_in_use_by_now_stays_and_is_named(bench: Bench) -> None
 
     assert {problem.where for problem in left} == {"modules: vfio-pci", "modules: vhost_vdpa"}
     assert not (scratch.tree / "etc/modules-load.d/nfvhost.conf").exists()
+
+
+def test_a_module_whose_driver_has_devices_by_now_stays_so_that_they_keep_it(bench: Bench) -> None:
+    case, scratch = bench("modules")
+    machine = scratch.machine()
+    state = case.resource.read(machine, case.plan)
+    changes = case.resource.diff(state, case.plan)
+    run(case, scratch)
+    drivers = scratch.tree / "sys/module/vfio_pci/drivers"
+    scratch.put("/sys/bus/pci/drivers/vfio-pci/bind", "")
+    scratch.put("/sys/devices/pci0000:00/0000:10:00.0/vendor", "0x8086\n")
+    (scratch.tree / "sys/bus/pci/drivers/vfio-pci/0000:10:00.0").symlink_to(
+        "../../../../devices/pci0000:00/0000:10:00.0"
+    )
+    drivers.mkdir(parents=True)
+    (drivers / "pci:vfio-pci").symlink_to("../../../bus/pci/drivers/vfio-pci")
+
+    (left,) = case.resource.rollback(machine, state, changes)
+
+    assert left.where == "modules: vfio-pci"
+    assert "0000:10:00.0 is bound to its driver" in left.what
+    assert scratch.commands()[2:] == ["modprobe -r vhost_vdpa"]
