@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from nfvhost import __version__
-from nfvhost.cli import apply, capture, confirm, diff, doctor, history, inspect, plan, rollback, verify
+from nfvhost.cli import apply, boot, capture, confirm, diff, doctor, history, inspect, plan, rollback, verify
 from nfvhost.cli.ending import DEBUG, die_of, stdout_failed
 from nfvhost.cli.sandbox import sandbox
 from nfvhost.cli.terminal import StdoutError, emit, open_streams
@@ -54,6 +54,8 @@ for verb, summary, text in (
     (doctor.doctor, "Find the known failures of an NFV host.", doctor.HELP),
 ):
     app.command(verb.__name__, help=text, short_help=summary)(verb)
+# For the units of systemd: a person applies.
+app.command("boot", help=boot.HELP, short_help="Make again what a boot has forgotten.", hidden=True)(boot.boot)
 app.add_typer(sandbox, name="sandbox", short_help="A private OVS-DPDK to try a plan on.")
 
 

@@ -34,7 +34,7 @@ def history(ovsdb: OvsdbOption = None, state_dir: StateDirOption = None, json: J
         why = f": {rollback.reason}" if rollback is not None else ""
         emit(
             f"{one.id:>4}  {begin.at.utc}  {begin.profile} {begin.plan[:8]}  "
-            f"{one.stage}, {len(one.changes)} changes{waits}{why}\n"
+            f"{one.stage}{', reboot pending' if one.pending else ''}, {len(one.changes)} changes{waits}{why}\n"
         )
         for problem in one.problems:
             say(f"      left: {problem}")

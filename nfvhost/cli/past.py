@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nfvhost.cli.terminal import say
-from nfvhost.errors import PreconditionError
+from nfvhost.errors import ApplyError, PreconditionError
 
 if TYPE_CHECKING:
     from nfvhost.access.machine import Machine
+    from nfvhost.cli.subject import Subject
     from nfvhost.engine import PastApply
     from nfvhost.model.change import Change
+    from nfvhost.model.report import Drift
 
 
 def machine_of(ovsdb: str | None, state_dir: str | None = None) -> Machine:
@@ -32,6 +35,22 @@ def tell_half_done(machine: Machine) -> None:
         return
     for problem in engine.half_done_problems(one) if one is not None else ():
         say(f"warning: {problem}")
+
+
+def note_settled(subject: Subject, drifts: tuple[Drift, ...]) -> None:
+    """Note in the journal that nothing waits for a reboot any more, where that is so and this user may write there."""
+    from nfvhost import engine
+    from nfvhost.engine.lock import locked
+
+    # A user who may not, and an apply that is at work and will say so itself: verify is no less true for it.
+    with contextlib.suppress(PreconditionError, ApplyError):
+        store = engine.Store(subject.machine)
+        one = engine.newest(store)
+        if one is None or not one.pending:
+            return
+        with locked(subject.machine):
+            if engine.settle(store, drifts=drifts, plan=engine.plan_digest(subject.plan)):
+                say(f"{name_of(one)} waits for no reboot any more")
 
 
 def name_of(one: PastApply) -> str:
@@ -59,7 +78,8 @@ def past_document(one: PastApply) -> dict[str, Any]:
         "changes": len(one.changes),
         "tries": [journal.id for journal in reversed(one.journals)],
         "waitsForConfirmation": one.waits_for_confirmation,
-        "confirmed": one.last.confirmed,
+        "confirmed": one.confirmed,
+        "waitsForReboot": list(one.pending),
         "rollback": None if rollback is None else {"time": rollback.at.utc, "reason": rollback.reason},
         "problems": plain(one.problems),
     }

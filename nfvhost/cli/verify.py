@@ -30,12 +30,13 @@ def verify(plan: PlanArgument, ovsdb: OvsdbOption = None, json: JsonOption = Fal
     """Tell the drift."""
     from nfvhost import engine
     from nfvhost.cli.changes import drift_line
-    from nfvhost.cli.past import tell_half_done
+    from nfvhost.cli.past import note_settled, tell_half_done
     from nfvhost.cli.subject import open_subject
 
     subject = open_subject(plan, ovsdb=ovsdb)
     tell_half_done(subject.machine)
     drifts = engine.verify(subject.plan, subject.machine, subject.host)
+    note_settled(subject, drifts)
     findings = engine.findings(subject.plan, subject.machine)
     if json:
         from nfvhost.planfile import to_json, verification_document

@@ -28,7 +28,7 @@ from nfvhost.engine.journal import (
 )
 from nfvhost.engine.lock import locked
 from nfvhost.engine.outlook import Course, Standing, awaits_reboot, course_of, needed, outlook, standing_of
-from nfvhost.engine.past import PastApply, half_done, refuse_half_done
+from nfvhost.engine.past import PastApply, half_done, prune, refuse_half_done
 from nfvhost.engine.root import demand_root
 from nfvhost.engine.seen import Seen, see
 from nfvhost.engine.stored import stored
@@ -284,6 +284,7 @@ class _Run:
             ),
             befores=[before_of(Work(one.resource, one.state, one.changes)) for one in self._expected],
         )
+        prune(self._store)
         if self._confirm_within_s is not None:
             start_reverter(self._machine, self._writer.id, within_s=self._confirm_within_s)
 

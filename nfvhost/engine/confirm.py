@@ -57,6 +57,9 @@ def revert_unless_confirmed(
     store = Store(machine)
     while True:
         one = _find(store, number)
+        if one is None and _at_work(machine, store, number):
+            sleep(_INTERVAL_S)
+            continue
         if one is None or not one.waits_for_confirmation:
             return ()
         if one.confirmation_due_s(store.now()) <= 0:
@@ -71,18 +74,18 @@ def confirm(machine: Machine) -> PastApply | None:
     store = Store(machine)
     with locked(machine):
         one = next(past(store), None)
-        if one is None or one.begin.confirm_within_s is None or one.last.confirmed:
+        if one is None or one.begin.confirm_within_s is None or one.confirmed:
             return None
-        if one.last.end is None:
+        if one.ended is None:
             raise PreconditionError.of(half_done_problems(one))
         if not one.waits_for_confirmation:
             why = f": {one.last.rollback.reason}" if one.last.rollback is not None else ""
             raise PreconditionError(
-                f"is {one.stage} since {one.last.end.at.utc}{why}",
+                f"is {one.stage} since {one.ended.utc}{why}",
                 where=f"apply {one.id}",
                 hint="apply it again, with more time",
             )
-        writer = store.reopen(one.last)
+        writer = store.reopen(one.own)
         try:
             writer.add(Confirmed(at=store.now()))
         finally:
@@ -103,6 +106,15 @@ def refuse_unconfirmed(store: Store) -> None:
             where=f"apply {one.id} ({one.begin.profile}, {one.begin.at.utc})",
             hint="nfvhost confirm keeps it, nfvhost rollback takes it back",
         )
+
+
+def _at_work(machine: Machine, store: Store, number: int) -> bool:
+    """Whether the apply of that number, which has changed nothing yet, may still do so."""
+    try:
+        with locked(machine):
+            return _find(store, number) is not None
+    except BusyError:
+        return True
 
 
 def _find(store: Store, number: int) -> PastApply | None:

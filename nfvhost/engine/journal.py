@@ -190,12 +190,6 @@ class Journal:
         return next((one for one in reversed(self.records) if isinstance(one, Rollback)), None)
 
     @property
-    def pending(self) -> tuple[str, ...]:
-        """The resources of which something waits for a reboot; empty where it, or its end, did not come to that."""
-        settled = any(isinstance(record, Settled) for record in self.records)
-        return self.end.pending if self.end is not None and not settled else ()
-
-    @property
     def confirmed(self) -> bool:
         """Whether a person has confirmed it."""
         return any(isinstance(record, Confirmed) for record in self.records)
@@ -297,6 +291,13 @@ class Store:
         except OSError as error:
             raise _unwritable(error, journal.path) from error
         return writer
+
+    def remove(self, number: int) -> None:
+        """Nothing, once that journal is gone; where it cannot go, it stays."""
+        path = self._path(number)
+        with contextlib.suppress(OSError):
+            self._changing("unlink", path)
+            os.unlink(path)
 
     def _path(self, number: int) -> str:
         return f"{self._folder}/{number}.jsonl"

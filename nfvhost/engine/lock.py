@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from nfvhost.access.clock import wait_for
 from nfvhost.access.machine import Machine
 from nfvhost.access.ovsdb import socket_path
 from nfvhost.errors import PreconditionError
 
 _DIRECTORY: Final = "/run/nfvhost"
 _HOLDER_BYTES: Final = 512
+_INTERVAL_S: Final = 0.2
 
 
 class BusyError(PreconditionError):
@@ -27,10 +29,11 @@ def lock_path(machine: Machine) -> str:
 
 
 @contextmanager
-def locked(machine: Machine) -> Iterator[None]:
+def locked(machine: Machine, *, wait_s: float = 0.0) -> Iterator[None]:
     """Nobody else applies meanwhile; the kernel lets go of it however this process ends.
 
-    PreconditionError, naming the holder, where someone does, or where the lock cannot be made.
+    BusyError, naming the holder, where someone still does after `wait_s`, and where a command of a killed apply still
+    runs; PreconditionError where the lock cannot be made.
     """
     path = lock_path(machine)
     try:
@@ -42,15 +45,22 @@ def locked(machine: Machine) -> Iterator[None]:
             f"the lock of an apply cannot be made: {error.strerror}", where=path, hint="run as root"
         ) from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(descriptor, _HOLDER_BYTES).decode(errors="replace").strip() or "another process"
+        if not wait_for(lambda: _taken(descriptor), timeout_s=wait_s, interval_s=_INTERVAL_S):
+            holder = os.pread(descriptor, _HOLDER_BYTES, 0).decode(errors="replace").strip() or "another process"
             raise BusyError(
                 f"another apply is at work: {holder}", where=path, hint="wait for its end; it changes the same machine"
-            ) from error
+            )
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"pid {os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    """Whether this process holds the lock now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -72,12 +72,26 @@ def rollback(  # noqa: PLR0913 - one for each option of the command
                 where="nfvhost history",
                 hint="run it again",
             )
-        works = [works_of(one, resources) for one in applies]
-        with undisturbed():
-            return tuple(
-                _undone(one, below, machine, store, progress=progress, force=force, reason=reason)
-                for one, below in zip(applies, works, strict=True)
-            )
+        return take_back(applies, machine, store, progress=progress, force=force, reason=reason, resources=resources)
+
+
+def take_back(
+    applies: Sequence[PastApply],
+    machine: Machine,
+    store: Store,
+    *,
+    reason: str,
+    progress: Progress = lambda _step, _change: None,
+    force: bool = False,
+    resources: Sequence[Resource[Any]] = ORDER,
+) -> tuple[Undone, ...]:
+    """What became of these applies, in this order; whoever calls holds the lock. Errors as of `rollback`."""
+    works = [works_of(one, resources) for one in applies]
+    with undisturbed():
+        return tuple(
+            _undone(one, below, machine, store, progress=progress, force=force, reason=reason)
+            for one, below in zip(applies, works, strict=True)
+        )
 
 
 def _overdue(store: Store, number: int) -> tuple[PastApply, ...]:

@@ -17,6 +17,7 @@ class Outcome(StrEnum):
     PENDING_REBOOT = "pending-reboot"
     ROLLED_BACK = "rolled-back"
     ROLLBACK_FAILED = "rollback-failed"
+    FAILED = "failed"  # at a boot, which goes on with the others
     NOT_TRIED = "not-tried"
 
 

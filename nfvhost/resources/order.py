@@ -17,13 +17,19 @@ from nfvhost.resources.ovs_dpdk import OvsDpdk
 
 # Each resource has a state type of its own, which nobody but itself looks into.
 ORDER: Final[tuple[Resource[Any], ...]] = (
-    KernelCmdline(),
     Modules(),
+    KernelCmdline(),
     Hugepages(),
     OvsDpdk(),
     NEUTRON_CONF,
     NOVA_CONF,
 )
+# What a boot makes before Open vSwitch and libvirt start, and has forgotten: it needs no service to be there.
+DEVICES: Final = frozenset(
+    {"modules", "iommu", "hugepages", "driver_binding", "sriov", "vf_driver_binding", "vdpa"},
+)
+# What no boot does: it installs nothing, and does not mend what started it.
+_NOT_AT_BOOT: Final = frozenset({"packages", "boot_unit"})
 # What a private database is asked for: the machine around it is not its own.
 _OF_A_DATABASE: Final = frozenset({OvsDpdk().name})
 
@@ -37,6 +43,13 @@ def resources_for(
     """
     found = chosen(ORDER, only=only, skip=skip)
     return tuple(one for one in found if only or not machine.private or one.name in _OF_A_DATABASE)
+
+
+def resources_at_boot(resources: Sequence[Resource[Any]], *, devices_alone: bool) -> tuple[Resource[Any], ...]:
+    """What a boot makes, in order; with `devices_alone`, what comes before the services."""
+    return tuple(
+        one for one in resources if one.name not in _NOT_AT_BOOT and (not devices_alone or one.name in DEVICES)
+    )
 
 
 def chosen(

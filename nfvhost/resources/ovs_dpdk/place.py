@@ -30,3 +30,11 @@ def parse_key(key: str) -> tuple[Place, str | None]:
     row, _, setting = rest.partition(" ")
     bridge, _, port = row.partition("/")
     return Place(bridge, port or None), setting or None
+
+
+def document_path(key: str) -> str | None:
+    """Where a plan says what a key of a port or bridge is about: `ovs.bridges.br-phy.ports.dpdk0`; None for others."""
+    place, _ = parse_key(key)
+    if place.bridge is None:
+        return None
+    return f"ovs.bridges.{place.bridge}" + (f".ports.{place.port}" if place.port is not None else "")
