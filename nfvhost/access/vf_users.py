@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 from nfvhost import drivers
 from nfvhost.access.root import Root
@@ -12,6 +12,8 @@ from nfvhost.access.sysfs import linked_name
 from nfvhost.access.vfio_holders import vfio_holders
 from nfvhost.errors import PreconditionError
 from nfvhost.model.pci import PciAddress
+
+T = TypeVar("T")
 
 PCI: Final = "/sys/bus/pci/devices"
 VDPA: Final = "/sys/bus/vdpa/devices"
@@ -57,8 +59,8 @@ def vhost_files(root: Root, name: str) -> tuple[str, ...]:
     return tuple(f"/dev/{child}" for child in root.list_dir(f"{VDPA}/{name}") if child.startswith("vhost-vdpa-"))
 
 
-def file_holders(root: Root, files: Mapping[str, PciAddress]) -> tuple[tuple[PciAddress, str], ...]:
-    """Function and holder, for each process that has one of these files open, by pid."""
+def file_holders(root: Root, files: Mapping[str, T]) -> tuple[tuple[T, str], ...]:
+    """What a file stands for, and holder, for each process that has one of these files open, by pid."""
     if not files:
         return ()
     found = []

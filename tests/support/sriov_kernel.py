@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import synthetic
 from pci_kernel import PciFunction, PciKernel
@@ -259,6 +259,19 @@ def give_to_vfio(scratch: ScratchMachine, vf: str) -> None:
     root.write_attribute(f"/sys/bus/pci/drivers/{driver}/unbind", vf)
     root.write_attribute("/sys/bus/pci/drivers_probe", vf)
     scratch.kernel.calls.clear()
+
+
+def with_vdpa(scratch: ScratchMachine, vf: str, name: str, *, driver: str = "virtio_vdpa", **config: int | str) -> None:
+    """Nothing, once somebody has made that vDPA device."""
+    known: dict[str, Any] = {"mac": "52:54:00:99:00:00", "queue_pairs": 4, "mtu": 9000}
+    place = Path(os.path.realpath(scratch.tree / _DEVICES / vf)) / name
+    add_vdpa(scratch.tree, place, driver=driver, **(known | config))
+
+
+def vdpa_driver(scratch: ScratchMachine, name: str) -> str | None:
+    """What is bound to that device; None where nothing is, or it is not there."""
+    link = scratch.tree / _VDPA / "devices" / name / "driver"
+    return link.resolve().name if link.is_symlink() else None
 
 
 def vf_of(pf: str, number: int) -> str:
