@@ -10,7 +10,7 @@ from typing import Final
 
 from nfvhost.access.command import CommandError
 from nfvhost.access.machine import Machine
-from nfvhost.errors import Problem
+from nfvhost.errors import ExitCode, Problem
 from nfvhost.model.change import Activation, Change, Disruption
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
@@ -28,10 +28,17 @@ _UNIT_FOLDER: Final = "/etc/systemd/system"
 _UNITS: Final = (DEVICES_UNIT, SERVICES_UNIT)
 # The devargs of a memif port may hold a secret (DPDK doc/guides/nics/memif.rst).
 _PLAN_MODE: Final = 0o600
+# What waits for one more reboot has not failed.
+_WAITS: Final = int(ExitCode.REBOOT_PENDING)
 _TARGET: Final = "multi-user.target"
 _TIMEOUT_S: Final = 60.0
 _SHOWN_DIGITS: Final = 12
 _NOT_RUN: Final = "clear"
+# systemctl(1), show; org.freedesktop.systemd1(5).
+_TOLD: Final = (
+    *("Id", "ActiveState", "Result", "ExecMainStatus"),
+    *("ConditionResult", "ConditionTimestampMonotonic", "NeedDaemonReload"),
+)
 _VERBS: Final = {"enabled": "enable", "failure": "reset-failed"}
 # Names of Debian and Ubuntu, of RDO, and of upstream.
 _AGENTS: Final = (
@@ -55,6 +62,7 @@ Type=oneshot
 RemainAfterExit=yes
 {settle}ExecStart={command}
 TimeoutStartSec={timeout_s}
+SuccessExitStatus={waits}
 SyslogIdentifier=nfvhost
 LockPersonality=yes
 RestrictRealtime=yes
@@ -320,7 +328,7 @@ def _unit_file(
     argv = (sys.executable, "-P", "-m", "nfvhost.cli", "boot", "--stage", stage, PLAN_FILE)
     text = _HEAD.format(description=description) + order
     command = " ".join(map(_quoted, argv))
-    text += _SERVICE.format(settle=settle, command=command, timeout_s=timeout_s, wanted_by=wanted_by)
+    text += _SERVICE.format(settle=settle, command=command, timeout_s=timeout_s, wanted_by=wanted_by, waits=_WAITS)
     return OwnFile(path=_path(name), content=text.encode(), mode=0o644)
 
 
@@ -357,9 +365,7 @@ def _told(machine: Machine) -> dict[str, dict[str, str]]:
 
     Source: systemctl(1), show: a block for each unit, an empty line between two.
     """
-    names = ("Id", "ActiveState", "Result", "ExecMainStatus", "ConditionResult", "ConditionTimestampMonotonic")
-    names += ("NeedDaemonReload",)
-    argv = ("systemctl", "show", f"--property={','.join(names)}", *_UNITS)
+    argv = ("systemctl", "show", f"--property={','.join(_TOLD)}", *_UNITS)
     blocks = machine.check(argv, timeout_s=_TIMEOUT_S).stdout.split("\n\n")
     told = (dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks)
     return {facts["Id"]: facts for facts in told if "Id" in facts}

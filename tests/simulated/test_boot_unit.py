@@ -106,6 +106,12 @@ def test_neither_unit_can_hold_up_a_boot_for_ever_nor_fail_it(bench: Bench) -> N
         assert "!nfvhost=off" in unit.words("ConditionKernelCommandLine")
 
 
+def test_what_waits_for_one_more_reboot_has_not_failed(bench: Bench) -> None:
+    _, scratch = applied(bench)
+
+    assert [unit.words("SuccessExitStatus") for unit in units(scratch)] == [{"20"}, {"20"}]
+
+
 def test_nothing_keeps_mounts_of_the_units_to_themselves(bench: Bench) -> None:
     # systemd.exec(5): each of these gives the process a mount namespace, and no mount leaves it.
     _, scratch = applied(bench)
