@@ -61,3 +61,13 @@ def folder_cpus(names: Iterable[str]) -> CpuSet:
     """The CPUs of folders or links named `cpu<N>`; other names, and numbers that no CPU can have, are left out."""
     numbers = (int(match[1]) for name in names if (match := _FOLDER.fullmatch(name)))
     return CpuSet(number for number in numbers if number < MAX_CPUS)
+
+
+def grouped_mask(cpus: CpuSet) -> str:
+    """The set as the kernel and irqbalance take masks: hexadecimal, a comma between each 32 bits.
+
+    Source: lib/bitmap-str.c, bitmap_parse; kernels before 5.8 refuse longer groups (EOVERFLOW).
+    """
+    digits = cpus.mask.removeprefix("0x")
+    groups = [digits[max(0, end - 8) : end] for end in range(len(digits), 0, -8)]
+    return ",".join(reversed(groups))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from nfvhost.access.clock import now_s, sleep
-from nfvhost.access.cpulist import cpu_list, parse_cpu_list, parse_cpu_mask
+from nfvhost.access.cpulist import cpu_list
 from nfvhost.access.hugepage_holders import hugepage_holders
 from nfvhost.access.lenient import LenientRoot
 from nfvhost.access.machine import SYSTEM_OVSDB
@@ -24,14 +24,12 @@ from nfvhost.doctor.processes import Counts, interrupt_counts, interrupts_betwee
 from nfvhost.errors import PreconditionError, UsageError
 from nfvhost.inspect import inspect_host
 from nfvhost.inspect.pci import linked_name, pci_functions
-from nfvhost.model.cpuset import EMPTY
 from nfvhost.model.host import Host
-from nfvhost.resources.shell_assignments import Assignments
+from nfvhost.resources.irqbalance import stated_ban
 
 # Long enough for the interrupts of a busy port; a person waits.
 _WATCH_S: Final = 1.0
 _INTERRUPTS: Final = "/proc/interrupts"
-_IRQBALANCE: Final = ("/etc/default/irqbalance", "/etc/sysconfig/irqbalance")
 # sysctl.d(5): of files of one name the first folder's counts, then all in order of name; /etc/sysctl.conf last.
 _SYSCTL: Final = ("/usr/lib/sysctl.d", "/usr/local/lib/sysctl.d", "/run/sysctl.d", "/etc/sysctl.d")
 _NR_HUGEPAGES: Final = re.compile(r"(?m)^\s*-?\s*vm[./]nr_hugepages\s*=\s*(\d{1,10})\s*$")
@@ -133,16 +131,5 @@ def _is_conf(name: str) -> bool:
 
 
 def _irqbalance_banned(tree: Root) -> CpuSetting | None:
-    """Source: irqbalance(1), its environment file of Debian and of Fedora."""
-    for path in _IRQBALANCE:
-        text = tree.read_text(path)
-        if text is None:
-            continue
-        known = Assignments()
-        known.source(path, text)
-        stated, mask = known.text("IRQBALANCE_BANNED_CPULIST"), known.text("IRQBALANCE_BANNED_CPUS")
-        # irqbalance.c, parse_command_line and setup_banned_cpus: `-` is the empty list, and still turns detection off.
-        cpus = (EMPTY if stated == "-" else parse_cpu_list(stated)) if stated else parse_cpu_mask(mask or "")
-        if (stated or mask) and cpus is not None:
-            return CpuSetting(path=path, cpus=cpus)
-    return None
+    ban = stated_ban(tree)
+    return CpuSetting(path=ban.path, cpus=ban.cpus) if ban is not None else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import cpu_kernel
 import pytest
@@ -175,9 +176,11 @@ def test_a_kernel_without_idle_states_has_nothing_to_turn_off(bench: Bench) -> N
 def test_a_write_that_the_kernel_takes_and_forgets_is_a_failure(bench: Bench) -> None:
     case, scratch = bench("power")
     before = scratch.snapshot()
-    scratch.kernel.reactions[:] = [
-        lambda tree, path, _text, before: (tree / path.strip("/")).write_text(before or "") and None
-    ]
+
+    def forget(tree: Path, path: str, _text: str, said: str | None) -> None:
+        (tree / path.strip("/")).write_text(said or "")
+
+    scratch.kernel.reactions[:] = [forget]
 
     with pytest.raises(ApplyError) as caught:
         run(case, scratch)

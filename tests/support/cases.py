@@ -23,6 +23,7 @@ from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.host import Host
 from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import (
+    CpuPools,
     MemoryPlan,
     NeutronPlan,
     NicPlan,
@@ -35,13 +36,14 @@ from nfvhost.model.plan import (
     ReservedHugepages,
     VfSettings,
 )
-from nfvhost.model.profile import CpuGovernor, LinkState, Role
+from nfvhost.model.profile import CpuGovernor, Isolation, LinkState, Role
 from nfvhost.planner.fingerprint import planned_host
 from nfvhost.resources import Resource
 from nfvhost.resources.boot_unit import BootUnit
 from nfvhost.resources.driver_binding import DriverBinding
 from nfvhost.resources.hugepages import Hugepages
 from nfvhost.resources.iommu import Iommu
+from nfvhost.resources.irq import Irq
 from nfvhost.resources.kernel_cmdline import KernelCmdline
 from nfvhost.resources.modules import Modules
 from nfvhost.resources.neutron_conf import NEUTRON_CONF
@@ -49,6 +51,7 @@ from nfvhost.resources.nova_conf import NOVA_CONF
 from nfvhost.resources.packages import Packages
 from nfvhost.resources.power import Power
 from nfvhost.resources.sriov import Sriov
+from nfvhost.resources.vdpa import Vdpa
 
 HOST: Final = synthetic.host(packages=2, cores=4, node_mib=8192)
 RELEASE: Final = "6.1.0-13-amd64"
@@ -247,6 +250,37 @@ VFS_PLAN: Final = replace(
 )
 
 
+# vDPA devices on two VFs, one of which is to have an address of its own.
+VDPA_PLAN: Final = replace(
+    plan(
+        nics=(
+            nic(
+                sriov_kernel.MLX5,
+                Role.VDPA,
+                current_driver="mlx5_core",
+                vfs=2,
+                vdpa_devices=2,
+                mtu=9000,
+                vf_settings=VfSettings(macs=("52:54:00:61:00:00",)),
+            ),
+        )
+    ),
+    host=planned_host(sriov_kernel.HOST),
+)
+
+
+def _with_vdpa_vfs(scratch: ScratchMachine) -> None:
+    """The VFs are there, and virtio_vdpa takes each new device first."""
+    sriov_kernel.with_vfs(scratch, sriov_kernel.MLX5, 2).vdpa_driver = "virtio_vdpa"
+
+
+def _with_other_vdpa(scratch: ScratchMachine) -> None:
+    """Each VF has a device of someone else: one is to be another, one needs another driver alone."""
+    sriov_kernel.with_vfs(scratch, sriov_kernel.MLX5, 2)
+    for number in range(2):
+        sriov_kernel.with_vdpa(scratch, sriov_kernel.vf_of(sriov_kernel.MLX5, number), f"vdpa{number}")
+
+
 def _with_other_vfs(scratch: ScratchMachine) -> None:
     """Two VFs on the first port, which somebody made and set up; one of them is bound to vfio-pci."""
     sriov_kernel.with_vfs(scratch, sriov_kernel.X710, 2, vlan="7 qos 3", trust="on")
@@ -283,6 +317,41 @@ def plain_switch(scratch: ScratchMachine) -> None:
     wants = scratch.tree / "etc/systemd/system/multi-user.target.wants"
     wants.mkdir(parents=True)
     (wants / "openvswitch-switch.service").symlink_to("/lib/systemd/system/openvswitch-switch.service")
+
+
+POOLS: Final = CpuPools(
+    host=CpuSet.parse("0,4"),
+    shared=CpuSet.parse("0,4"),
+    pmd=CpuSet.parse("1"),
+    dedicated=CpuSet.parse("2-3,5-7"),
+    idle=CpuSet(),
+    isolated=CpuSet.parse("1-3,5-7"),
+)
+INTERRUPTS: Final = {
+    "/proc/irq/default_smp_affinity": "ff\n",
+    "/sys/devices/system/node/node0/cpulist": "0-3\n",
+    "/sys/devices/system/node/node1/cpulist": "4-7\n",
+    **cpu_kernel.interrupt_files(0, "timer", "0", effective="0"),
+    **cpu_kernel.interrupt_files(9, "acpi", "0-7", effective="0"),
+    **cpu_kernel.interrupt_files(40, "i40e-eth0-TxRx-0", "0-7", effective="0", node=0),
+    **cpu_kernel.interrupt_files(41, "i40e-eth0-TxRx-1", "4-7", effective="4", node=1),
+    **cpu_kernel.interrupt_files(50, "nvme0q3", "2-3", effective="2", node=0),
+    **cpu_kernel.interrupt_files(51, "", "0-7", effective="", node=0),
+}
+IRQBALANCE: Final = {
+    "/run/systemd/system/": "",
+    "/usr/sbin/irqbalance": "\x7fELF IRQBALANCE_BANNED_CPUS IRQBALANCE_BANNED_CPULIST",
+    "/etc/default/irqbalance": "IRQBALANCE_BANNED_CPULIST=7\n",
+    "/sys/devices/system/cpu/nohz_full": "1-2\n",
+    "/proc/700/comm": "irqbalance\n",
+    "/proc/700/environ": "LANG=C\0IRQBALANCE_BANNED_CPULIST=7\0",
+}
+
+
+def interrupts_of_a_kernel(scratch: ScratchMachine) -> None:
+    """Interrupts can be moved, but for one that the kernel places."""
+    scratch.kernel.reactions.append(cpu_kernel.interrupts)
+    cpu_kernel.managed(scratch, 50)
 
 
 CASES: Final = (
@@ -454,5 +523,36 @@ CASES: Final = (
         },
         programs=package_programs.PROGRAMS,
         prepare=plain_switch,
+    ),
+    Case(
+        name="vdpa",
+        resource=Vdpa(settle_s=0.0),
+        plan=VDPA_PLAN,
+        files={},
+        host=sriov_kernel.HOST,
+        prepare=_with_vdpa_vfs,
+    ),
+    Case(
+        name="vdpa-instead",
+        resource=Vdpa(settle_s=0.0),
+        plan=VDPA_PLAN,
+        files={},
+        host=sriov_kernel.HOST,
+        prepare=_with_other_vdpa,
+    ),
+    Case(
+        name="irq",
+        resource=Irq(settle_s=0.0, watch_s=0.0),
+        plan=plan(isolation=Isolation.BOOT, cpus=POOLS),
+        files=INTERRUPTS,
+        prepare=interrupts_of_a_kernel,
+    ),
+    Case(
+        name="irq-irqbalance",
+        resource=Irq(settle_s=0.0, watch_s=0.0),
+        plan=plan(isolation=Isolation.BOOT, cpus=POOLS),
+        files={**INTERRUPTS, **IRQBALANCE},
+        programs={"systemctl": programs.IRQBALANCE_SYSTEMCTL},
+        prepare=interrupts_of_a_kernel,
     ),
 )

@@ -76,3 +76,19 @@ options=$(cat "$tree/etc/kernel/cmdline" 2>/dev/null || sed 's/BOOT_IMAGE=[^ ]* 
 entry=$tree/boot/loader/entries/0123-$2.conf
 printf 'title Linux\nversion %s\noptions %s\nlinux %s\n' "$2" "$(echo $options)" "$3" > "$entry"
 """
+
+# systemd with irqbalance alone: it is started with what its EnvironmentFile= say, as pid 700.
+IRQBALANCE_SYSTEMCTL: Final = r"""
+case "$1 ${2-}" in
+"daemon-reload ") ;;
+"try-restart irqbalance.service")
+    environ=$tree/proc/700/environ
+    [ -e "$environ" ] || exit 0
+    files=$tree/etc/default/irqbalance
+    [ ! -e "$tree/etc/systemd/system/irqbalance.service.d/zz-nfvhost.conf" ] ||
+        files="$files $tree/etc/nfvhost/irqbalance.env"
+    { echo LANG=C; cat $files | grep '^IRQBALANCE_' || :; } | tr '\n' '\0' > "$environ"
+    ;;
+*) echo "Unknown command verb $*." >&2; exit 1 ;;
+esac
+"""
