@@ -122,8 +122,12 @@ class OvsdbError(PreconditionError):
     """The database does not answer, or refuses; its own text is in the message."""
 
 
-class NotInstalledError(OvsdbError):
-    """Nothing answers at the address of the system's database, and this machine has no ovsdb-server that could."""
+class NotRunningError(OvsdbError):
+    """Nobody listens at the address of the database."""
+
+
+class NotInstalledError(NotRunningError):
+    """The same on a machine that has no ovsdb-server."""
 
 
 class ConflictError(OvsdbError):
@@ -261,13 +265,13 @@ class Ovsdb:
                     where=self._path,
                     hint="install openvswitch-switch-dpdk (Debian, Ubuntu) or openvswitch (Fedora)",
                 ) from error
-            raise OvsdbError(
+            raise NotRunningError(
                 "Open vSwitch is not running: its database has no socket here",
                 where=self._path,
                 hint="start it (systemctl start openvswitch-switch), or name another database with --ovsdb",
             ) from error
         except ConnectionRefusedError as error:
-            raise OvsdbError(
+            raise NotRunningError(
                 "ovsdb-server is not running: its socket is there, but nobody listens",
                 where=self._path,
                 hint="start it (systemctl start openvswitch-switch); its log says why it ended",

@@ -8,21 +8,36 @@ from typing import Any, Final
 from nfvhost.access.machine import Machine
 from nfvhost.errors import Problem, UsageError
 from nfvhost.resources import Resource
+from nfvhost.resources.boot_unit import BootUnit
+from nfvhost.resources.driver_binding import DRIVER_BINDING, VF_DRIVER_BINDING
 from nfvhost.resources.hugepages import Hugepages
+from nfvhost.resources.iommu import Iommu
 from nfvhost.resources.kernel_cmdline import KernelCmdline
 from nfvhost.resources.modules import Modules
 from nfvhost.resources.neutron_conf import NEUTRON_CONF
 from nfvhost.resources.nova_conf import NOVA_CONF
 from nfvhost.resources.ovs_dpdk import OvsDpdk
+from nfvhost.resources.packages import Packages
+from nfvhost.resources.power import Power
+from nfvhost.resources.sriov import SRIOV
+from nfvhost.resources.vdpa import VDPA_DEVICES
 
 # Each resource has a state type of its own, which nobody but itself looks into.
 ORDER: Final[tuple[Resource[Any], ...]] = (
+    Packages(),
     Modules(),
     KernelCmdline(),
+    Iommu(),
     Hugepages(),
+    DRIVER_BINDING,
+    SRIOV,
+    VF_DRIVER_BINDING,
+    VDPA_DEVICES,
     OvsDpdk(),
+    Power(),
     NEUTRON_CONF,
     NOVA_CONF,
+    BootUnit(),
 )
 # What a boot makes before Open vSwitch and libvirt start, and has forgotten: it needs no service to be there.
 DEVICES: Final = frozenset(

@@ -27,22 +27,14 @@ def problems(state: State, plan: Plan, host: Host) -> tuple[Problem, ...]:
     """All problems at once, in the order of the plan; empty where it may be written."""
     if plan.ovs is None:
         return ()
-    if not state.installed:
-        return (
-            Unmet(
-                what="Open vSwitch is not installed",
-                where="ovs",
-                hint="install openvswitch-switch-dpdk (Debian, Ubuntu) or openvswitch (Fedora)",
-                met_by=_PACKAGES,
-            ),
-        )
     switch = state.switch
     if switch is None:
         return (
-            Problem(
-                what="ovs-vswitchd is not running: nobody would carry out what is written",
+            Unmet(
+                what=state.absent or "ovs-vswitchd is not running: nobody would carry out what is written",
                 where="ovs-vswitchd",
                 hint="start it (systemctl start openvswitch-switch); its log says why it ended",
+                met_by=_PACKAGES,
             ),
         )
     target = target_of(plan, version=running_version(state, plan))

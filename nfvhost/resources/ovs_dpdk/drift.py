@@ -41,10 +41,8 @@ def drifts(state: State, activity: Activity | None, plan: Plan) -> tuple[Drift, 
                 resource=RESOURCE,
                 key="ovs-vswitchd",
                 planned="running",
-                actual=None,
-                hint="start it (systemctl start openvswitch-switch); its log says why it ended"
-                if state.installed
-                else "install openvswitch-switch-dpdk (Debian, Ubuntu) or openvswitch (Fedora)",
+                actual=state.absent,
+                hint="start it (systemctl start openvswitch-switch); its log says why it ended",
             ),
         )
     config = other_config(target_of(plan, version=running_version(state, plan)))

@@ -8,7 +8,7 @@ from typing import Final
 
 from nfvhost.access.machine import Machine
 from nfvhost.access.ovs_rows import OpenVswitch
-from nfvhost.access.ovsdb import NotInstalledError, connected, socket_path
+from nfvhost.access.ovsdb import NotRunningError, connected, socket_path
 from nfvhost.access.root import Root
 from nfvhost.access.vswitchd import (
     RxQueue,
@@ -62,7 +62,7 @@ class State:
 
     database: OpenVswitch
     switch: Switch | None  # None where no ovs-vswitchd runs
-    installed: bool = True  # whether there is a database to ask; without one there are no rows
+    absent: str | None = None  # why there is no database to ask, and so no row; None where there is one
 
 
 # A database that is not there yet, or that nobody asks.
@@ -82,8 +82,8 @@ _NO_ROWS: Final = OpenVswitch(
 def read_state(machine: Machine, plan: Plan) -> State:
     """Both halves, read now; OvsdbError where the database does not answer, DaemonError where the process hangs.
 
-    Where the system's Open vSwitch is not installed there is nothing to reach, and that is no error. Without anything
-    planned for it, nobody asks whether it runs.
+    Where the system's Open vSwitch is not installed, or not started, there is nothing to reach, and that is no error.
+    Without anything planned for it, nobody asks whether it runs.
     """
     if plan.ovs is None:
         return State(database=_NO_ROWS, switch=None)
@@ -92,10 +92,10 @@ def read_state(machine: Machine, plan: Plan) -> State:
     try:
         with connected(address) as database:
             rows = database.read()
-    except NotInstalledError:
+    except NotRunningError as error:
         if machine.private:
             raise
-        return State(database=_NO_ROWS, switch=None, installed=False)
+        return State(database=_NO_ROWS, switch=None, absent=error.problems[0].what)
     return State(database=rows, switch=None if daemon is None else _read_switch(machine.root, daemon, plan))
 
 
