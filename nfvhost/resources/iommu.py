@@ -32,6 +32,7 @@ _GROUPS: Final = "/sys/kernel/iommu_groups"
 _PRETENDED: Final = "vfio-noiommu"
 # Documentation/admin-guide/kernel-parameters.rst
 _ARGUMENTS: Final = frozenset({"intel_iommu", "amd_iommu", "iommu", "iommu.passthrough", "iommu.strict"})
+_OFF: Final = frozenset({"intel_iommu=off", "amd_iommu=off", "iommu=off", "iommu=soft"})
 # ACPI 6.5, 5.2.6: DMA remapping of Intel, I/O virtualization of AMD, I/O remapping of Arm, VIOT of virtual machines.
 _TABLES: Final = ("DMAR", "IVRS", "IORT", "VIOT")
 _GROUPS_KEY: Final = "groups"
@@ -301,17 +302,21 @@ def _group_drifts(state: State, plan: Plan) -> tuple[Drift, ...]:
 
 
 def _way_on(state: State, host: Host) -> str:
-    """What brings groups to a machine that has none although its kernel was told."""
+    """What brings groups to a machine that has none although its kernel was told what the plan says."""
+    off = [argument for argument in state.active or () if argument in _OFF]
+    if off:
+        return f"this kernel was told {' '.join(off)}: take it out of the boot loader's files, and reboot"
+    if state.units:
+        return f"the kernel drives {', '.join(state.units)} and makes no groups: dmesg | grep -i iommu says why"
+    if state.tables:
+        announced = f"the firmware announces it ({', '.join(state.tables)})"
+        if "DMAR" in state.tables and "intel_iommu=on" not in (state.active or ()):
+            return f"{announced}: boot with intel_iommu=on"
+        return f"{announced}: dmesg | grep -i -e iommu -e dmar says what fails"
     if host.virtualization is not None:
         return (
             f"give this virtual machine ({host.virtualization}) a virtual IOMMU, in QEMU by -device "
             "intel-iommu,intremap=on,caching-mode=on or -device virtio-iommu-pci"
-        )
-    if state.units:
-        return f"the kernel drives {', '.join(state.units)} and makes no groups: dmesg | grep -i iommu says why"
-    if state.tables:
-        return (
-            f"the firmware announces it ({', '.join(state.tables)}): dmesg | grep -i -e iommu -e dmar says what fails"
         )
     return "turn it on in the firmware: VT-d (Intel), AMD-Vi or IOMMU besides SVM (AMD), SMMU (Arm)"
 

@@ -95,6 +95,25 @@ def test_a_firmware_that_announces_it_points_at_dmesg(tmp_path: Path) -> None:
     assert "the firmware announces it (DMAR): dmesg | grep" in problem
 
 
+def test_a_kernel_that_was_told_to_do_without_is_told_so(tmp_path: Path) -> None:
+    case, scratch = without(tmp_path, replace(TOLD, kernel_args=()))
+    booted_with(scratch, "intel_iommu=off")
+    scratch.put("/sys/firmware/acpi/tables/DMAR", "")
+
+    (problem,) = refusals(case, scratch, virtualization="kvm")
+
+    assert "this kernel was told intel_iommu=off: take it out" in problem
+
+
+def test_a_virtual_machine_whose_iommu_is_there_and_off_is_told_the_argument(tmp_path: Path) -> None:
+    case, scratch = without(tmp_path, replace(TOLD, kernel_args=()))
+    scratch.put("/sys/firmware/acpi/tables/DMAR", "")
+
+    (problem,) = refusals(case, scratch, virtualization="kvm")
+
+    assert "the firmware announces it (DMAR): boot with intel_iommu=on" in problem
+
+
 @pytest.mark.field_failure(34)
 def test_row_34_a_virtual_machine_is_told_to_ask_its_hypervisor(tmp_path: Path) -> None:
     case, scratch = without(tmp_path, replace(TOLD, kernel_args=()))
