@@ -254,9 +254,10 @@ def with_vfs(scratch: ScratchMachine, pf: str, count: int, **settings: str) -> S
 def give_to_vfio(scratch: ScratchMachine, vf: str) -> None:
     """Nothing, once that VF is bound to vfio-pci, as driverctl(8) does it."""
     root = scratch.machine().root
-    driver = (scratch.tree / _DEVICES / vf / "driver").resolve().name
+    bound = scratch.tree / _DEVICES / vf / "driver"
     root.write_attribute(f"/{_DEVICES}/{vf}/driver_override", "vfio-pci")
-    root.write_attribute(f"/sys/bus/pci/drivers/{driver}/unbind", vf)
+    if bound.is_symlink():
+        root.write_attribute(f"/sys/bus/pci/drivers/{bound.resolve().name}/unbind", vf)
     root.write_attribute("/sys/bus/pci/drivers_probe", vf)
     scratch.kernel.calls.clear()
 
