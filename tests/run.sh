@@ -1,21 +1,26 @@
 #!/usr/bin/env bash
-# Runs test tiers: ./tests/run.sh [TIER…]; without a name, all of them. Installs what they need.
+# Runs test tiers: ./tests/run.sh [TIER…]; without a name, all but vm. Installs what they need.
 #   lint        ruff, mypy --strict, import-linter, shellcheck
 #   unit        pure functions
 #   hosts       captured machines; those of an outside corpus too (NFVHOST_CORPUS, or ../shared/hosts)
 #   simulated   every resource on a scratch machine, killed at each write
 #   ovs         a real Open vSwitch with DPDK, real packets; by root, or sudo
+#   vm          a machine with NUMA, IOMMU and SR-IOV under QEMU, booted and rebooted; minutes, so only where it is named;
+#               `./tests/run.sh vm --all` runs every fault (docs/testing.md)
 # A tier that cannot run says why and counts as skipped. With NFVHOST_REQUIRE_TIERS=1, as in CI, that is a failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/environment.sh
 
 all=(lint unit hosts simulated ovs)
-tiers=("$@")
+tiers=() vm_options=()
+for word in "$@"; do
+    if [ "$word" = --all ]; then vm_options=(--all-faults); else tiers+=("$word"); fi
+done
 [ ${#tiers[@]} -gt 0 ] || tiers=("${all[@]}")
 for tier in "${tiers[@]}"; do
-    if [[ " ${all[*]} " != *" $tier "* ]]; then
-        echo "There is no tier $tier; there are: ${all[*]}" >&2
+    if [[ " ${all[*]} vm " != *" $tier "* ]]; then
+        echo "There is no tier $tier; there are: ${all[*]} vm" >&2
         exit 2
     fi
 done
@@ -36,6 +41,13 @@ prepare_ovs() {
     local packages
     install iproute2 openvswitch-switch-dpdk && mapfile -t packages < <(ovs_packages) && install "${packages[@]}"
 }
+prepare_vm() {
+    if ! can_be_root; then
+        echo "it builds a system with the owners of its files: run as root, or as one who may use sudo" >&2
+        return 1
+    fi
+    install mmdebstrap e2fsprogs debian-archive-keyring
+}
 
 run_lint() {
     ruff check .
@@ -51,6 +63,11 @@ run_ovs() {
     # As root, without root's files in a checkout of someone else.
     as_root env PATH="$PATH" NFVHOST_REQUIRE_TIERS="${NFVHOST_REQUIRE_TIERS:-0}" PYTHONDONTWRITEBYTECODE=1 \
         "$(command -v pytest)" -p no:cacheprovider tests/ovs
+}
+run_vm() {
+    # Its log is the times of its steps: not captured.
+    as_root env PATH="$PATH" NFVHOST_REQUIRE_TIERS="${NFVHOST_REQUIRE_TIERS:-0}" PYTHONDONTWRITEBYTECODE=1 \
+        "$(command -v pytest)" -p no:cacheprovider -v --capture=no tests/vm "${vm_options[@]}"
 }
 
 reason=$(mktemp)
