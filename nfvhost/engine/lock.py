@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from nfvhost.access.clock import wait_for
+from nfvhost.access.command import leftover, marking
 from nfvhost.access.machine import Machine
 from nfvhost.access.ovsdb import socket_path
 from nfvhost.errors import PreconditionError
@@ -16,6 +17,8 @@ from nfvhost.errors import PreconditionError
 _DIRECTORY: Final = "/run/nfvhost"
 _HOLDER_BYTES: Final = 512
 _INTERVAL_S: Final = 0.2
+# For a command that outlives a killed apply: most boot loaders' tools are done by then.
+_COMMAND_S: Final = 30.0
 
 
 class BusyError(PreconditionError):
@@ -52,7 +55,16 @@ def locked(machine: Machine, *, wait_s: float = 0.0) -> Iterator[None]:
             )
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"pid {os.getpid()}\n".encode(), 0)
-        yield
+        mark = f"{path.removesuffix('.lock')}.command"
+        command = leftover(mark, timeout_s=max(wait_s, _COMMAND_S))
+        if command is not None:
+            raise BusyError(
+                f"a command of an apply that was killed still runs: {command}",
+                where=mark,
+                hint="wait for its end, or end it; it changes the same machine",
+            )
+        with marking(mark):
+            yield
     finally:
         os.close(descriptor)
 

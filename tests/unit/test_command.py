@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import signal
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
+from forked import in_a_process
 
-from nfvhost.access.command import CommandError, CommandMissingError, check, find, run
+from nfvhost.access.command import CommandError, CommandMissingError, check, find, leftover, marking, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.outside("commands are what it is about")
 
@@ -68,3 +74,38 @@ def test_system_programs_are_found_without_the_system_directories_in_path(monkey
     monkeypatch.setenv("PATH", "/nowhere")
 
     assert find("sh") in {"/usr/bin/sh", "/bin/sh"}
+
+
+def test_a_command_that_outlives_a_killed_process_is_waited_for_with_all_it_has_started(tmp_path: Path) -> None:
+    mark, go, done = tmp_path / "mark", tmp_path / "go", tmp_path / "done"
+    script = f"(while [ ! -e {go} ]; do sleep 0.01; done; echo > {done}) & kill -9 $PPID"
+
+    def work() -> None:
+        with marking(str(mark)):
+            run(["sh", "-c", script], timeout_s=60)
+
+    assert in_a_process(work) == signal.SIGKILL
+    told = leftover(str(mark), timeout_s=0.2)
+    assert told is not None
+    assert told.startswith("sh -c")
+    go.touch()
+    assert leftover(str(mark), timeout_s=10) is None
+    assert done.exists()
+    assert not mark.exists()
+
+
+def test_a_command_that_ends_leaves_no_mark_whatever_daemon_it_has_started(tmp_path: Path) -> None:
+    mark, stop = tmp_path / "mark", tmp_path / "stop"
+    script = f"(while [ ! -e {stop} ]; do sleep 0.01; done) > /dev/null 2>&1 & exit 3"
+    with marking(str(mark)):
+        assert run(["sh", "-c", script], timeout_s=10).code == 3
+        assert not mark.exists()
+        assert run(["true"], timeout_s=10).code == 0
+    stop.touch()
+
+
+def test_a_command_that_is_late_is_ended_with_all_it_has_started(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    with marking(str(mark)), pytest.raises(CommandError, match=r"has not ended after 0\.2 s"):
+        run(["sh", "-c", "sleep 600 & sleep 600"], timeout_s=0.2)
+    assert leftover(str(mark), timeout_s=10) is None
