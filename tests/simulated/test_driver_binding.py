@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,16 @@ from typing import Any
 
 import pci_machines
 import pytest
+import sriov_kernel
 from cases import Case, nic, plan
 from contract import differences, drifts, refusals, remarks, run
+from forked import in_a_process
 from pci_kernel import PciFunction, PciKernel, netdev_of
 from pci_machines import FORGOTTEN, HOST, IGB, IGB_VFS, MLX5, ROOT_PORT, X710, X710_TWIN
 from scratch import ScratchMachine
 
+from nfvhost import engine
+from nfvhost.access.root import DirectoryRoot
 from nfvhost.errors import ApplyError, PreconditionError
 from nfvhost.inspect import inspect_host
 from nfvhost.model.change import Activation, Disruption
@@ -27,6 +32,7 @@ from nfvhost.planner import make_plan
 from nfvhost.planner.fingerprint import planned_host
 from nfvhost.resources import Unmet
 from nfvhost.resources.driver_binding import DRIVER_BINDING, VF_DRIVER_BINDING
+from nfvhost.resources.sriov import Sriov
 
 Bench = Callable[[str], tuple[Case, ScratchMachine]]
 DEVICES = "/sys/bus/pci/devices"
@@ -743,3 +749,69 @@ def renumber(scratch: ScratchMachine, groups: dict[str, int]) -> None:
     for pci, group in groups.items():
         total = 7 if pci == IGB else None
         kernel.add(scratch.tree, PciFunction(pci=pci, ids=ids[pci], driver=bound[pci], group=group, total_vfs=total))
+
+
+# With sriov between the two
+
+
+def chain(tmp_path: Path) -> tuple[Case, ScratchMachine]:
+    """A port on vfio-pci that is to make VFs for guests: its kernel driver, the VFs, then their driver."""
+    pf = nic(sriov_kernel.FORGOTTEN, Role.SRIOV, current_driver="vfio-pci", driver="i40e", vfs=2, vf_driver="vfio-pci")
+    case = Case(
+        name="chain",
+        resource=DRIVER_BINDING,
+        plan=replace(plan(nics=(pf,)), host=planned_host(sriov_kernel.HOST)),
+        files=sriov_kernel.MANAGED,
+        programs=sriov_kernel.PROGRAMS,
+        host=sriov_kernel.HOST,
+        prepare=sriov_kernel.booted,
+    )
+    return case, case.machine(tmp_path)
+
+
+CHAIN = (DRIVER_BINDING, Sriov(settle_s=0.0), VF_DRIVER_BINDING)
+
+
+def apply_chain(case: Case, scratch: ScratchMachine) -> list[str]:
+    machine = scratch.machine()
+    assert isinstance(machine.root, DirectoryRoot)
+    store = engine.Store(machine, changing=machine.root.changing)
+    report = engine.apply(case.plan, machine, case.host, resources=CHAIN, store=store)
+    return [f"{one.change.resource}: {one.change.key}" for one in report.results]
+
+
+def test_a_port_on_vfio_makes_vfs_for_guests_in_one_apply_and_all_of_it_goes_back(tmp_path: Path) -> None:
+    case, scratch = chain(tmp_path)
+    before = scratch.snapshot()
+
+    made = apply_chain(case, scratch)
+
+    assert made[0] == f"driver_binding: {sriov_kernel.FORGOTTEN}"
+    assert made[-2:] == [f"vf_driver_binding: {sriov_kernel.FORGOTTEN} vf {number}" for number in (0, 1)]
+    assert driver_of(scratch, sriov_kernel.FORGOTTEN) == "i40e"
+    assert [driver_of(scratch, sriov_kernel.vf_of(sriov_kernel.FORGOTTEN, number)) for number in (0, 1)] == [
+        "vfio-pci",
+        "vfio-pci",
+    ]
+    assert apply_chain(case, scratch) == []
+
+    assert [undone.problems for undone in engine.rollback(scratch.machine(), resources=CHAIN)] == [()]
+    assert scratch.snapshot() == before
+
+
+def test_the_chain_killed_at_any_write_goes_back_as_a_whole(tmp_path: Path) -> None:
+    case, whole = chain(tmp_path / "whole")
+    apply_chain(case, whole)
+    points = len(whole.kernel.calls)
+    assert points > len(CHAIN)
+    for point in range(1, points + 1):
+        _, scratch = chain(tmp_path / str(point))
+        before = scratch.snapshot()
+        scratch.kernel.kill_at = point
+        assert in_a_process(lambda: apply_chain(case, scratch)) == signal.SIGKILL  # noqa: B023 - runs at once
+        scratch.unharmed()
+
+        problems = [undone.problems for undone in engine.rollback(scratch.machine(), resources=CHAIN)]
+
+        assert [one for one in problems if one] == [], point
+        assert scratch.snapshot() == before, point

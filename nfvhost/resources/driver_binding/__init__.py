@@ -194,6 +194,36 @@ def _waits(target: Target, state: State, plan: Plan) -> bool:
 
 
 DRIVER_BINDING: Final = DriverBinding(name="driver_binding", vfs=False)
+"""Drivers of ports: vfio-pci for those that DPDK drives, the kernel's own for those that are to make VFs.
+
+A port that has to leave vfio-pci before it can make VFs does so here: `sriov` comes next. One whose new driver refuses
+it gets its old one back at once.
+
+Configured: nothing; a boot forgets it, and the boot units bind again.
+Active: the link /sys/bus/pci/devices/<address>/driver; /sys/bus/pci/devices/<address>/driver_override keeps naming the
+    driver, as driverctl(8) does.
+Keys: the address of the function, `0000:21:00.0`.
+Effect: now; an interface of the function that is up goes (link).
+Refuses: a function that carries management, or that is in use and was not when it was planned; one that a guest or
+    program holds; one that has VFs; another card at that address; vfio for a card whose DPDK driver works through the
+    kernel's (mlx4, mlx5, mana); an IOMMU group of which the kernel keeps a part; a /sys that is mounted read-only.
+Rollback: the old driver and the old override; where the old driver refuses, any driver of the kernel, which is told.
+Source: Documentation/ABI/testing/sysfs-bus-pci, drivers/base/bus.c, drivers/pci/pci-driver.c.
+"""
 VF_DRIVER_BINDING: Final = DriverBinding(name="vf_driver_binding", vfs=True)
+"""Drivers of VFs: vfio-pci for those that guests or DPDK get.
+
+It comes after `sriov`, which makes them without a driver. They are found by their PF and their number, so another
+address of a VF after a boot changes nothing.
+
+Configured: nothing; a boot forgets it, and the boot units bind again.
+Active: the link /sys/bus/pci/devices/<address>/driver of the function that the PF's link virtfn<N> leads to.
+Keys: the address of the PF with the number of the VF, `0000:21:00.0 vf 0`; its own address, where the plan has an
+    entry for the VF itself.
+Effect: now; an interface of the VF that is up goes (link).
+Refuses: as `driver_binding`; a VF that is not there, unless `sriov` is about to make it.
+Rollback: the old driver and the old override; a VF that is gone by then needs none.
+Source: Documentation/ABI/testing/sysfs-bus-pci, drivers/pci/iov.c, drivers/pci/pci-driver.c.
+"""
 
 __all__ = ["DRIVER_BINDING", "VF_DRIVER_BINDING", "DriverBinding"]
