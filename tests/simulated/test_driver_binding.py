@@ -199,6 +199,17 @@ def test_a_port_that_is_up_tells_that_its_link_goes(bench: Bench) -> None:
     assert any(f"{netdev_of(X710)} is up" in one for one in remarks(case, scratch))
 
 
+def test_a_driver_that_driverctl_keeps_against_the_plan_is_told(bench: Bench) -> None:
+    case, scratch = bench("driver_binding")
+    scratch.put(f"/etc/driverctl.d/pci-{FORGOTTEN}", "vfio-pci\n")
+    scratch.put(f"/etc/driverctl.d/pci-{X710}", "vfio-pci\n")
+
+    (remark,) = remarks(case, scratch)
+
+    assert "driverctl binds it to vfio-pci at each boot, and the plan to igb" in remark
+    assert f"remove /etc/driverctl.d/pci-{FORGOTTEN}" in remark
+
+
 # Field failures
 
 

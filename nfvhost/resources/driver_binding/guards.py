@@ -60,6 +60,12 @@ def remarks(state: State, plan: Plan, *, vfs: bool, resource: str) -> Iterator[P
                 "brings it back without addresses, which are for those to set that had set them",
                 where=f"{resource}: {target.key}",
             )
+        if function.driverctl not in {None, target.driver}:
+            yield Problem(
+                what=f"driverctl binds it to {function.driverctl} at each boot, and the plan to {target.driver}",
+                where=f"{resource}: {target.key}",
+                hint=f"remove /etc/driverctl.d/pci-{function.pci}",
+            )
         if is_vfio(target.driver) and function.driver == target.driver:
             yield from _not_viable(target, function, plan, {}, where=f"{resource}: {target.key}")
 

@@ -50,6 +50,7 @@ class Function:
     mates: tuple[Mate, ...] = ()  # /sys/kernel/iommu_groups/<N>/devices
     vfs: int = 0  # `sriov_numvfs`
     up: tuple[str, ...] = ()  # its interfaces that are up: `net/<name>/flags`
+    driverctl: str | None = None  # what driverctl(8) binds it to at each boot: /etc/driverctl.d/pci-<address>
     holders: tuple[str, ...] = ()  # who has it open (/proc/<pid>/fd); asked for only where it is to leave such a driver
 
 
@@ -134,6 +135,7 @@ def _function(root: Root, target: Target) -> Function:
         mates=_mates(root, group, bare.pci) if group is not None else (),
         vfs=root.read_count(f"{folder}/sriov_numvfs") or 0,
         up=_up(root, folder) if leaves else (),
+        driverctl=root.read_line(f"/etc/driverctl.d/pci-{bare.pci}"),
         holders=vfio_holders(root, (bare.pci,)).get(bare.pci, ()) if held else (),
     )
 
