@@ -29,6 +29,7 @@ from nfvhost.model.plan import (
     NicPlan,
     NodeMemory,
     NovaPlan,
+    OvsPlan,
     Pages,
     PciDeviceSpec,
     Plan,
@@ -40,6 +41,7 @@ from nfvhost.model.profile import CpuGovernor, Isolation, LinkState, Role
 from nfvhost.planner.fingerprint import planned_host
 from nfvhost.resources import Resource
 from nfvhost.resources.boot_unit import BootUnit
+from nfvhost.resources.cpu_partition import CpuPartition
 from nfvhost.resources.driver_binding import DriverBinding
 from nfvhost.resources.hugepages import Hugepages
 from nfvhost.resources.iommu import Iommu
@@ -354,6 +356,19 @@ def interrupts_of_a_kernel(scratch: ScratchMachine) -> None:
     cpu_kernel.managed(scratch, 50)
 
 
+PARTITIONED: Final = replace(
+    plan(
+        isolation=Isolation.PARTITION,
+        cpus=replace(POOLS, host=CpuSet.parse("0"), shared=CpuSet.parse("4")),
+    ),
+    ovs=OvsPlan(version="3.1", other_config=(("dpdk-lcore-mask", "0x10"),), socket_dir="/run/vhost", bridges=()),
+)
+CPUSETS: Final = {
+    "/run/systemd/system/": "",
+    "/sys/devices/virtual/workqueue/cpumask": "ff\n",
+    **cpu_kernel.cpuset_files({"init.scope": "", "machine.slice": "", "system.slice": "", "user.slice": ""}),
+}
+
 CASES: Final = (
     Case(name="nova_conf", resource=NOVA_CONF, plan=plan(nova=NOVA), files=RDO),
     Case(
@@ -554,5 +569,30 @@ CASES: Final = (
         files={**INTERRUPTS, **IRQBALANCE},
         programs={"systemctl": programs.IRQBALANCE_SYSTEMCTL},
         prepare=interrupts_of_a_kernel,
+    ),
+    Case(
+        name="cpu_partition",
+        resource=CpuPartition(settle_s=0.0),
+        plan=PARTITIONED,
+        files=CPUSETS,
+        programs={"systemctl": programs.SLICE_SYSTEMCTL},
+        prepare=lambda scratch: scratch.kernel.reactions.append(cpu_kernel.cpusets),
+    ),
+    Case(
+        name="cpu_partition-waiting",
+        resource=CpuPartition(settle_s=0.0),
+        plan=PARTITIONED,
+        files={
+            **CPUSETS,
+            "/sys/devices/virtual/workqueue/cpumask": "01\n",
+            "/etc/systemd/system/machine.slice.d/zz-nfvhost.conf": "# Written by nfvhost, as a whole.\n[Slice]\n"
+            "AllowedCPUs=1-7\n",
+            "/proc/812/comm": "ovs-vswitchd\n",
+            "/proc/812/cgroup": "0::/system.slice/ovs-vswitchd.service\n",
+        },
+        programs={"systemctl": programs.SLICE_SYSTEMCTL},
+        activation=Activation.RESTART,
+        pending=True,
+        prepare=lambda scratch: scratch.kernel.reactions.append(cpu_kernel.cpusets),
     ),
 )

@@ -67,6 +67,77 @@ def interrupts(tree: Path, path: str, text: str, before: str | None) -> None:
         effective.write_text(f"{cpus.first}\n")
 
 
+def cpusets(tree: Path, path: str, text: str, before: str | None) -> None:
+    """Groups below the top of cgroup v2, on 8 CPUs, as kernel/cgroup/cpuset.c of Linux 6.12 does.
+
+    A partition takes its CPUs from all beside it; one whose CPUs another group claims is invalid, and takes none.
+    """
+    group = tree / "sys/fs/cgroup"
+    place = tree / path.strip("/")
+    if path == "/sys/fs/cgroup/cgroup.subtree_control":
+        words = dict.fromkeys((before or "").split()) | dict.fromkeys([text.removeprefix("+")])
+        place.write_text(" ".join(words) + "\n")
+        for folder in filter(Path.is_dir, group.iterdir()):
+            for name, value in (("cpus", ""), ("cpus.partition", "member"), ("cpus.effective", "0-7")):
+                if not (folder / f"cpuset.{name}").exists():
+                    (folder / f"cpuset.{name}").write_text(f"{value}\n")
+        return
+    if path == "/sys/devices/virtual/workqueue/cpumask":
+        place.write_text(f"{int(CpuSet.parse_mask(text).mask, 16):02x}\n")
+        return
+    if not path.startswith("/sys/fs/cgroup/"):
+        return
+    if path.endswith("/cpuset.cpus"):
+        place.write_text(f"{CpuSet.parse(text)}\n")
+    elif text not in {"member", "root", "isolated"}:
+        _refuse(place, before, errno.EINVAL)
+    else:
+        place.write_text(f"{text}\n")
+    _settle_cpusets(group)
+
+
+def _settle_cpusets(group: Path) -> None:
+    """Partitions become valid or invalid, and everyone has what is left."""
+    everything, taken = CpuSet(range(8)), CpuSet()
+    folders = [folder for folder in sorted(group.iterdir()) if (folder / "cpuset.cpus").exists()]
+    claims = {folder: CpuSet.parse((folder / "cpuset.cpus").read_text()) for folder in folders}
+    for folder in folders:
+        place = folder / "cpuset.cpus.partition"
+        kind = place.read_text().split()[0]
+        if kind == "member":
+            continue
+        others = [cpus for other, cpus in claims.items() if other != folder]
+        valid = bool(claims[folder]) and all(cpus.isdisjoint(claims[folder]) for cpus in others)
+        place.write_text(f"{kind}\n" if valid else f"{kind} invalid (Cpu list in cpuset.cpus not exclusive)\n")
+        taken |= claims[folder] if valid else CpuSet()
+    left = everything - taken
+    for folder in folders:
+        own = (folder / "cpuset.cpus.partition").read_text().strip() in {"root", "isolated"}
+        effective = claims[folder] if own else (claims[folder] & left or left)
+        (folder / "cpuset.cpus.effective").write_text(f"{effective}\n")
+    (group / "cpuset.cpus.effective").write_text(f"{left}\n")
+
+
+def cpuset_files(groups: dict[str, str], *, cpuset: bool = True) -> dict[str, str]:
+    """The top of cgroup v2 with these groups and the CPUs that they claim."""
+    top = "/sys/fs/cgroup"
+    files = {
+        f"{top}/cgroup.controllers": "cpuset cpu io memory pids\n",
+        f"{top}/cgroup.subtree_control": "cpuset memory pids\n" if cpuset else "memory pids\n",
+        f"{top}/cpuset.cpus.effective": "0-7\n",
+        f"{top}/cpuset.cpus.isolated": "\n",
+    }
+    for name, cpus in groups.items():
+        files[f"{top}/{name}/cgroup.procs"] = ""
+        if cpuset:
+            files |= {
+                f"{top}/{name}/cpuset.cpus": f"{cpus}\n",
+                f"{top}/{name}/cpuset.cpus.effective": f"{cpus or '0-7'}\n",
+                f"{top}/{name}/cpuset.cpus.partition": "member\n",
+            }
+    return files
+
+
 def interrupt_files(number: int, users: str, cpus: str, *, effective: str, node: int = -1) -> dict[str, str]:
     """One interrupt."""
     folder = f"/proc/irq/{number}"

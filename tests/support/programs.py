@@ -92,3 +92,21 @@ case "$1 ${2-}" in
 *) echo "Unknown command verb $*." >&2; exit 1 ;;
 esac
 """
+
+# systemd that starts a slice: its group is made, with cpusets where the group above has turned them on.
+SLICE_SYSTEMCTL: Final = r"""
+case "$1 ${2-}" in
+"daemon-reload ") ;;
+"start machine.slice")
+    group=$tree/sys/fs/cgroup
+    mkdir "$group/machine.slice"
+    if grep -q cpuset "$group/cgroup.subtree_control"; then
+        sed -n 's/^AllowedCPUs=//p' "$tree/etc/systemd/system/machine.slice.d/zz-nfvhost.conf" \
+            > "$group/machine.slice/cpuset.cpus"
+        cp "$group/machine.slice/cpuset.cpus" "$group/machine.slice/cpuset.cpus.effective"
+        echo member > "$group/machine.slice/cpuset.cpus.partition"
+    fi
+    ;;
+*) echo "Unknown command verb $*." >&2; exit 1 ;;
+esac
+"""
