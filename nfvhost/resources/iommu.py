@@ -163,7 +163,8 @@ class Iommu:
             state = self.read(machine, plan)
             return not self.diff(state, plan)
 
-        wait_for(as_planned, timeout_s=self.settle_s)
+        if self.diff(state, plan):
+            wait_for(as_planned, timeout_s=self.settle_s)
         return (
             *(
                 Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before)

@@ -69,26 +69,16 @@ class DriverBinding:
             self._bind(machine, change)
 
     def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
-        state = self.read(machine, plan)
+        found = self._drifts(machine, plan)
 
-        def as_planned() -> bool:
-            nonlocal state
-            state = self.read(machine, plan)
-            return not self.diff(state, plan)
+        def settled() -> bool:
+            nonlocal found
+            found = self._drifts(machine, plan)
+            return not _wrong(found)
 
-        wait_for(as_planned, timeout_s=self.settle_s)
-        return tuple(
-            Drift(
-                resource=self.name,
-                key=target.key,
-                planned=target.driver,
-                actual=function.driver,
-                hint=None if function.pci is not None else "there is no such function",
-                pending=Activation.REBOOT if _waits(target, state, plan) else None,
-            )
-            for target in targets(plan, vfs=self.vfs)
-            if (function := state.function(target.key)).driver != target.driver
-        )
+        if _wrong(found):
+            wait_for(settled, timeout_s=self.settle_s)
+        return found
 
     def image(self, state: State, changes: tuple[Change, ...]) -> State:
         keys = {change.key for change in changes}
@@ -114,6 +104,21 @@ class DriverBinding:
         for change in reversed(changes):
             left += self._put_back(machine, before.function(change.key), change, force=force)
         return tuple(left)
+
+    def _drifts(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
+        state = self.read(machine, plan)
+        return tuple(
+            Drift(
+                resource=self.name,
+                key=target.key,
+                planned=target.driver,
+                actual=function.driver,
+                hint=None if function.pci is not None else "there is no such function",
+                pending=Activation.REBOOT if _waits(target, state, plan) else None,
+            )
+            for target in targets(plan, vfs=self.vfs)
+            if (function := state.function(target.key)).driver != target.driver
+        )
 
     def _change(self, target: Target, function: Function) -> Change:
         goes = f"; its interface {', '.join(function.up)}, which is up, goes" if function.up else ""
@@ -170,6 +175,11 @@ class DriverBinding:
             Problem(what=f"{end} has it instead of {before.driver or 'none'}: {one.what}", where=where, hint=one.hint)
             for one in left
         )
+
+
+def _wrong(drifts: tuple[Drift, ...]) -> bool:
+    """Whether there are some that no reboot would mend."""
+    return any(drift.pending is None for drift in drifts)
 
 
 def _strange(before: Function, now: Function, change: Change) -> str | None:
