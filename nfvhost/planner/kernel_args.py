@@ -116,6 +116,11 @@ def _page_counts(host: Host, size: PageSize, counts: dict[int, int], notes: Note
 def _isolation(host: Host, profile: Profile, pools: CpuPools, notes: Notebook) -> tuple[str, ...]:
     if profile.isolation is not Isolation.BOOT or not pools.isolated:
         notes.decide("kernelArgs.isolation", "none", _no_isolation(profile, pools))
+        if profile.isolation is Isolation.PARTITION and pools.isolated and not pools.shared - pools.host:
+            notes.warn(
+                "a cpuset partition takes whole processes, and the threads of Open vSwitch and QEMU that do not poll "
+                "have no CPUs of their own: ask for `shared: {cores: 1}`, or for `isolation: boot`"
+            )
         return ()
     kernel = release(host.kernel_version or "")
     cpus = str(pools.isolated)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from nfvhost.model.cpuset import CpuSet
+from nfvhost.model.cpuset import EMPTY, CpuSet
 from nfvhost.model.host import Host
 from nfvhost.model.ovs_keys import key_known, release
 from nfvhost.model.plan import CpuPools, MemoryPlan, NicPlan, OvsBridge, OvsPlan, OvsPort
-from nfvhost.model.profile import Profile
+from nfvhost.model.profile import Isolation, Profile
 from nfvhost.planner.dpdk_ports import INTEGRATION_BRIDGE, SOCKET_DIR, dpdk_ports, queues
 from nfvhost.planner.notebook import Notebook
 from nfvhost.planner.packet_buffers import MAX_NODES
@@ -109,7 +109,7 @@ def _keys(
         notes.decide("ovs.pmd-cpu-mask", pools.pmd.mask, f"the PMD threads run on {pools.pmd.named}")
     else:
         notes.warn("no CPU is left for PMD threads: OVS will start one on each node, on a CPU of its own choice")
-    keys |= _lcore(host, pools, releases, notes)
+    keys |= _lcore(host, profile, pools, releases, notes)
     keys |= _socket_mem(memory, notes)
     keys |= _threads(notes)
     keys |= _assignment(profile, releases, notes)
@@ -141,14 +141,17 @@ def _extra(ports: tuple[DpdkPort, ...], profile: Profile, releases: Releases, no
     return {"dpdk-extra": value}
 
 
-def _lcore(host: Host, pools: CpuPools, releases: Releases, notes: Notebook) -> dict[str, str]:
-    """dpdk-lcore-mask: one CPU of the host pool, where OVS's own threads run."""
-    able = [cpu for cpu in (pools.host - pools.pmd or pools.host) if cpu < _LCORES or releases.ovs >= _LCORES_SINCE]
+def _lcore(host: Host, profile: Profile, pools: CpuPools, releases: Releases, notes: Notebook) -> dict[str, str]:
+    """dpdk-lcore-mask: one CPU of the host pool, where OVS's own threads run; in a partition, of the shared pool."""
+    # A partition takes whole processes: what OVS runs on must be in it, and none of the host's CPUs is.
+    inside = pools.shared - pools.host if profile.isolation is Isolation.PARTITION else EMPTY
+    name, pool = ("shared", inside) if inside else ("host", pools.host)
+    able = [cpu for cpu in (pool - pools.pmd or pool) if cpu < _LCORES or releases.ovs >= _LCORES_SINCE]
     if not able:
         notes.decide(
             "ovs.dpdk-lcore-mask",
             "none",
-            f"no CPU of the host pool {pools.host} is below {_LCORES}, where this release's mask ends: OVS's own "
+            f"no CPU of the {name} pool {pool} is below {_LCORES}, where this release's mask ends: OVS's own "
             "threads run where systemd lets them",
         )
         return {}
@@ -158,7 +161,7 @@ def _lcore(host: Host, pools: CpuPools, releases: Releases, notes: Notebook) -> 
     notes.decide(
         "ovs.dpdk-lcore-mask",
         chosen.mask,
-        f"CPU {chosen} of the host pool: OVS pins its main, handler and revalidator threads there, so that they stay "
+        f"CPU {chosen} of the {name} pool: OVS pins its main, handler and revalidator threads there, so that they stay "
         "off the PMD's and the guests' CPUs whatever the isolation is",
     )
     return {"dpdk-lcore-mask": chosen.mask}
