@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -17,6 +18,11 @@ def now_s() -> float:
 def since_boot_s() -> float:
     """Seconds since the machine was booted, those of its sleep too; the same for all processes (CLOCK_BOOTTIME)."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def utc() -> str:
+    """The time of day, for people: 2026-01-31T12:00:00Z. Whoever sets the clock sets it too."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def sleep(seconds: float) -> None:

@@ -85,13 +85,24 @@ def main() -> None:
     """Run the command line of this process."""
     open_streams()
     try:
-        app(args=_debug_first(sys.argv[1:]), prog_name="nfvhost")
+        app(args=_debug_first(_with_seconds(sys.argv[1:])), prog_name="nfvhost")
     except SystemExit as end:
         if end.code == _INTERRUPTED:
             die_of(signal.SIGINT)
         raise
     except StdoutError as error:  # of the help, or of the version
         sys.exit(int(stdout_failed(error)))
+
+
+def _with_seconds(arguments: list[str]) -> list[str]:
+    """The same with a number behind a `--watch` that has none: typer's options have a value always, or never."""
+    found: list[str] = []
+    for at, one in enumerate(arguments):
+        found.append(one)
+        following = arguments[at + 1] if at + 1 < len(arguments) else ""
+        if one == verify.WATCH and not following.replace(".", "", 1).isdecimal():
+            found.append(f"{verify.WATCH_S:g}")
+    return found
 
 
 def _debug_first(arguments: list[str]) -> list[str]:

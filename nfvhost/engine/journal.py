@@ -16,11 +16,10 @@ import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from nfvhost.access.clock import since_boot_s
+from nfvhost.access.clock import since_boot_s, utc
 from nfvhost.access.machine import Machine
 from nfvhost.engine.stored import restored, stored
 from nfvhost.errors import ApplyError, PreconditionError, Problem
@@ -211,7 +210,7 @@ class Store:
     def now(self) -> Moment:
         """This moment."""
         return Moment(
-            utc=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            utc=utc(),
             boot=self._root.read_line(_BOOT_ID) or "",
             since_boot_s=round(since_boot_s(), 3),
         )

@@ -27,13 +27,15 @@ def verify(
     drifts: list[Drift] = []
     standings: dict[str, Standing] = {}
     for resource in resources_for(machine) if resources is None else resources:
-        course = Course()
+        course, seen = Course(), None
         if any(one.waits_for is not None for one in standings.values()):
             host = host or inspect_host(machine.root)
             seen = see(resource, machine, plan, host)
             course = course_of(seen.problems, standings, left_out=())
-            drifts += waiting_drifts(seen.changes, course) if course.waits_for else ()
-        found = () if course.waits_for else resource.verify(machine, plan)
+        if seen is not None and course.waits_for and seen.changes:
+            found = waiting_drifts(seen.changes, course)
+        else:
+            found = resource.verify(machine, plan)
         drifts += found
         standings[resource.name] = standing_of((), course, pending=awaits_reboot(found))
     return tuple(drifts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -255,3 +256,23 @@ def test_a_resumption_that_finds_nothing_left_to_write_is_rolled_back_unless_con
     assert desk.bed.transactions() == written
     assert wait_for(lambda: desk.history()[0]["outcome"] == "rolled-back", timeout_s=WITHIN_S + 20, interval_s=0.5)
     assert desk.bed.rows() == before
+
+
+def test_a_watching_verify_tells_what_changes_and_ends_with_what_it_saw_last(desk: Desk) -> None:
+    plan = desk.plan("cycles", pmd_rxq_assign="cycles")
+    desk.apply(plan)
+    words = ["verify", plan, "--watch", "0.2", "--json", "--ovsdb", desk.bed.switch.sandbox.ovsdb]
+    with subprocess.Popen([sys.executable, "-m", "nfvhost.cli", *words], stdout=subprocess.PIPE, text=True) as watcher:
+        assert watcher.stdout is not None
+        first = json.loads(watcher.stdout.readline())
+        desk.bed.switch.vsctl("remove", "Open_vSwitch", ".", "other_config", "pmd-rxq-assign")
+        second = json.loads(watcher.stdout.readline())
+        desk.bed.switch.vsctl("set", "Open_vSwitch", ".", "other_config:pmd-rxq-assign=cycles")
+        third = json.loads(watcher.stdout.readline())
+        desk.bed.switch.vsctl("remove", "Open_vSwitch", ".", "other_config", "pmd-rxq-assign")
+        json.loads(watcher.stdout.readline())
+        watcher.send_signal(signal.SIGINT)
+        assert watcher.wait(timeout=30) == 10
+    assert (first["kind"], first["appeared"], first["gone"]) == ("VerificationChange", [], [])
+    assert [one["key"] for one in second["appeared"]] == ["other_config:pmd-rxq-assign"]
+    assert [one["key"] for one in third["gone"]] == ["other_config:pmd-rxq-assign"]
