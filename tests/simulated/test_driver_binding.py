@@ -282,6 +282,24 @@ def test_row_3_a_group_all_of_which_the_plan_gives_away_is_taken(bench: Bench) -
 
 
 @pytest.mark.field_failure(3)
+def test_row_3_vfs_of_one_group_that_all_go_to_vfio_are_taken(bench: Bench) -> None:
+    case, scratch = bench("vf_driver_binding")
+    for pci in IGB_VFS:
+        (scratch.tree / "sys/kernel/iommu_groups" / str(20 + IGB_VFS.index(pci)) / "devices" / pci).unlink()
+        (scratch.tree / "sys/devices/pci0000:00" / pci / "iommu_group").unlink()
+        (scratch.tree / "sys/devices/pci0000:00" / pci / "iommu_group").symlink_to("../../../kernel/iommu_groups/30")
+        scratch.put("/sys/kernel/iommu_groups/30/devices/", "")
+        (scratch.tree / "sys/kernel/iommu_groups/30/devices" / pci).symlink_to(f"../../../../devices/pci0000:00/{pci}")
+    one_alone = replace(case.plan, nics=(replace(case.plan.nics[2], vfs=1),))
+    scratch.machine().root.write_attribute(f"{DEVICES}/{IGB_VFS[1]}/driver_override", "igbvf")
+    scratch.machine().root.write_attribute("/sys/bus/pci/drivers_probe", IGB_VFS[1])
+
+    assert refusals(case, scratch) == []
+    (problem,) = refusals(replace(case, plan=replace(one_alone, host=case.plan.host)), scratch)
+    assert f"{IGB} vf 0: shares IOMMU group 30 with {IGB_VFS[1]} (igbvf)" in problem
+
+
+@pytest.mark.field_failure(3)
 def test_row_3_mates_without_a_driver_or_with_a_stub_do_no_harm(bench: Bench) -> None:
     case, scratch = bench("driver_binding")
     kernel = kernel_of(scratch)

@@ -67,7 +67,7 @@ def remarks(state: State, plan: Plan, *, vfs: bool, resource: str) -> Iterator[P
                 hint=f"remove /etc/driverctl.d/pci-{function.pci}",
             )
         if is_vfio(target.driver) and function.driver == target.driver:
-            yield from _not_viable(target, function, plan, {}, where=f"{resource}: {target.key}")
+            yield from _not_viable(target, function, _given_away(state, plan), {}, where=f"{resource}: {target.key}")
 
 
 def _absent(target: Target, plan: Plan, *, where: str) -> Problem:
@@ -159,17 +159,21 @@ def _not_for_vfio(
         yield Unmet(what="is in no IOMMU group: vfio would not take it", where=where, met_by="iommu")
     else:
         managed = {nic.pci: nic.management for nic in host.nics if nic.management is not None}
-        yield from _not_viable(target, function, plan, managed, where=where)
+        yield from _not_viable(target, function, _given_away(state, plan), managed, where=where)
 
 
 def _not_viable(
-    target: Target, function: Function, plan: Plan, managed: dict[PciAddress, str], *, where: str
+    target: Target, function: Function, given: frozenset[PciAddress], managed: dict[PciAddress, str], *, where: str
 ) -> Iterator[Problem]:
     """The mates that keep VFIO from opening the group; the bind itself would be taken.
 
     Source: drivers/iommu/iommu.c, iommu_group_claim_dma_owner; drivers/vfio/vfio.c of Linux 5.x, vfio_dev_viable.
     """
-    strangers = [mate for mate in function.mates if not _may_stay(mate, plan)]
+    strangers = [
+        mate
+        for mate in function.mates
+        if not (mate.bridge or mate.driver in _HARMLESS or is_vfio(mate.driver) or mate.pci in given)
+    ]
     if strangers:
         named = ", ".join(_named(mate, managed) for mate in strangers)
         yield Problem(
@@ -180,10 +184,11 @@ def _not_viable(
         )
 
 
-def _may_stay(mate: Mate, plan: Plan) -> bool:
-    if mate.bridge or mate.driver in _HARMLESS or is_vfio(mate.driver):
-        return True
-    return any(is_vfio(nic.driver) for nic in plan.nics if nic.pci == mate.pci)
+def _given_away(state: State, plan: Plan) -> frozenset[PciAddress]:
+    """The functions that the plan gives to vfio, VFs among them as far as this resource knows their addresses."""
+    ports = {nic.pci for nic in plan.nics if is_vfio(nic.driver)}
+    vfs = {state.function(target.key).pci for target in targets(plan, vfs=True) if is_vfio(target.driver)}
+    return frozenset(ports | {pci for pci in vfs if pci is not None})
 
 
 def _named(mate: Mate, managed: dict[PciAddress, str]) -> str:
