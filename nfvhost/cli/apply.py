@@ -118,7 +118,7 @@ def _print(report: Report, *, json: bool) -> None:
     for result in report.results:
         if result.outcome is not Outcome.APPLIED:
             detail = f": {result.detail}" if result.detail else ""
-            emit(f"{result.outcome}: {result.change.key}{detail}\n")
+            emit(f"{result.outcome}: {result.change.resource}: {result.change.key}{detail}\n")
     counts = Counter(result.outcome for result in report.results)
     if counts:
         done = "; all as planned" if set(counts) == {Outcome.APPLIED} else ""

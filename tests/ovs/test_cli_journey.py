@@ -103,7 +103,7 @@ def test_a_plan_is_shown_applied_proven_and_found_drifted(journey: Journey) -> N
     lines, said = journey.run("verify", "plan.yaml", *at, code=10)
     assert "pmd-cpu-mask: planned " in lines
     assert said.endswith("not as planned\n")
-    assert "~ other_config:pmd-cpu-mask" in journey.run("diff", "plan.yaml", *at, code=10)[0]
+    assert "~ ovs_dpdk: other_config:pmd-cpu-mask" in journey.run("diff", "plan.yaml", *at, code=10)[0]
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 10), ("", 10)])
@@ -136,7 +136,7 @@ def test_an_apply_tells_a_person_what_it_did(journey: Journey) -> None:
     at = ("--ovsdb", journey.ovsdb)
     out, said = journey.run("apply", "plan.yaml", *at, code=10)
     assert out == ""
-    assert "+ bridge br-phy: netdev\n" in said
+    assert "+ ovs_dpdk: bridge br-phy: netdev\n" in said
     assert said.endswith("\nnothing was changed; --yes applies it\n")
     out, _ = journey.run("apply", "plan.yaml", "--yes", *at)
     assert out == f"{said.count(chr(10)) - 1} applied; all as planned\n"

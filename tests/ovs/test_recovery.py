@@ -123,7 +123,7 @@ def test_rollback_without_a_terminal_and_without_yes_shows_and_changes_nothing(d
     desk.apply(desk.plan("cycles", pmd_rxq_assign="cycles"))
     rows = desk.bed.rows()
     said = desk.nfvhost("rollback", code=10)
-    assert "- other_config:pmd-rxq-assign: cycles" in said.stderr
+    assert "- ovs_dpdk: other_config:pmd-rxq-assign: cycles" in said.stderr
     assert desk.bed.rows() == rows
 
 

@@ -345,10 +345,10 @@ def change(before: str | None, after: str | None, activation: Activation = Activ
 
 
 def test_changes_say_by_their_first_letter_what_they_are() -> None:
-    assert change_line(change(None, "0x6")) == "+ other_config:pmd-cpu-mask: 0x6"
-    assert change_line(change("0x6", None)) == "- other_config:pmd-cpu-mask: 0x6"
+    assert change_line(change(None, "0x6")) == "+ ovs_dpdk: other_config:pmd-cpu-mask: 0x6"
+    assert change_line(change("0x6", None)) == "- ovs_dpdk: other_config:pmd-cpu-mask: 0x6"
     assert change_line(change("0x2", "0x6", Activation.RESTART)) == (
-        "~ other_config:pmd-cpu-mask: 0x2 -> 0x6  (after a restart)"
+        "~ ovs_dpdk: other_config:pmd-cpu-mask: 0x2 -> 0x6  (after a restart)"
     )
 
 
@@ -356,7 +356,7 @@ def test_drifts_say_what_was_planned_and_what_is() -> None:
     def line(planned: str | None, actual: str | None, pending: Activation | None = None) -> str:
         return drift_line(Drift(resource="ovs_dpdk", key="key", planned=planned, actual=actual, pending=pending))
 
-    assert line("0x6", "0x2") == "~ key: planned 0x6, is 0x2"
-    assert line("0x6", None) == "- key: planned 0x6, is not there"
-    assert line(None, "0x2") == "+ key: 0x2"
-    assert line("0x6", "0x2", Activation.REBOOT) == "! key: 0x6, waits for a reboot"
+    assert line("0x6", "0x2") == "~ ovs_dpdk: key: planned 0x6, is 0x2"
+    assert line("0x6", None) == "- ovs_dpdk: key: planned 0x6, is not there"
+    assert line(None, "0x2") == "+ ovs_dpdk: key: 0x2"
+    assert line("0x6", "0x2", Activation.REBOOT) == "! ovs_dpdk: key: 0x6, waits for a reboot"
