@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+import rpm_programs
 from cases import Case, nic
 from contract import differences, drifts, refusals, remarks, run
 from ovs_plans import OvsPlans
@@ -114,7 +115,7 @@ def test_a_driver_that_this_release_has_not_is_refused_before_anything_is_change
 
     (refusal,) = refusals(case, scratch)
 
-    assert "packages: librte-net-r8169: apt knows no package of that name" in refusal
+    assert "packages: librte-net-r8169: no package of that name is known" in refusal
 
 
 def test_what_would_upgrade_a_package_is_refused_and_named(bench: Bench) -> None:
@@ -124,7 +125,7 @@ def test_what_would_upgrade_a_package_is_refused_and_named(bench: Bench) -> None
     (refusal,) = refusals(case, scratch)
 
     assert "would upgrade openvswitch-switch 3.1.0-1 to 3.1.0-2" in refusal
-    assert "--only-upgrade openvswitch-switch" in refusal
+    assert "upgrade openvswitch-switch yourself" in refusal
 
 
 def test_what_would_upgrade_a_package_once_the_lists_are_fetched_is_not_installed(bench: Bench) -> None:
@@ -160,7 +161,7 @@ def test_without_a_network_the_words_of_apt_are_told(bench: Bench) -> None:
 
     said = failed(case, scratch)
 
-    assert "apt knows no package of that name, and could not fetch its lists" in said
+    assert "no package of that name is known, and its lists could not be fetched" in said
     assert "Temporary failure resolving" in said
     assert scratch.snapshot() == {path: one for path, one in before.items() if path not in {LISTS, MIRROR}}
 
@@ -194,6 +195,18 @@ def test_a_run_of_dpkg_that_was_cut_off_is_finished_first(bench: Bench) -> None:
     run(case, scratch)
 
     assert scratch.commands()[0] == "dpkg --force-confold --force-confdef --configure -a"
+    assert drifts(case, scratch) == ()
+
+
+def test_a_lock_that_is_free_again_after_a_moment_is_waited_for(bench: Bench) -> None:
+    # Of an apply that was killed, say, whose apt-get goes on.
+    case, scratch = bench("packages")
+    scratch.put("/var/lib/dpkg/updates/0001", "Package: libc6\n")
+    scratch.put("/var/lib/dpkg/lock-for-a-moment", "812")
+
+    run(case, scratch)
+
+    assert [one.split()[0] for one in scratch.commands()[:2]] == ["dpkg", "dpkg"]
     assert drifts(case, scratch) == ()
 
 
@@ -382,6 +395,60 @@ def test_a_choice_that_a_person_had_made_before_is_made_again(bench: Bench) -> N
     assert case.resource.rollback(scratch.machine(), state, changes) == ()
 
     assert scratch.read(admin) == f"manual\n{PLAIN}\n"
+
+
+def test_fedora_gets_both_builds_and_the_one_with_dpdk_is_started(bench: Bench) -> None:
+    case, scratch = bench("packages-fedora")
+
+    run(case, scratch)
+
+    assert names(case, scratch) == []
+    assert (scratch.tree / "proc/4711/exe").readlink().as_posix() == rpm_programs.DPDK
+    assert scratch.commands()[-1] == "systemctl enable --now openvswitch.service"
+    assert scratch.read("/var/lib/alternatives/ovs-vswitchd").startswith("auto\n")
+
+
+def test_of_the_packages_of_the_nfv_sig_the_newest_is_taken_and_has_but_one_build(bench: Bench) -> None:
+    case, scratch = bench("packages-fedora")
+    scratch.put("/etc/os-release", 'ID="centos"\nVERSION_ID="9"\n')
+    scratch.put(rpm_programs.MIRROR, "openvswitch3.3 3.3.0-1 openssl\nopenvswitch3.1 3.1.0-9 openssl\n")
+
+    keys = [change.key for change in differences(case, scratch)]
+    run(case, scratch)
+
+    assert keys == ["openvswitch", "ovs-vswitchd"]
+    assert "openvswitch3.3 " in scratch.read(rpm_programs.INSTALLED)
+    assert drifts(case, scratch) == ()
+
+
+def test_an_installed_switch_of_the_nfv_sig_is_not_replaced_by_a_newer_one(bench: Bench) -> None:
+    case, scratch = bench("packages-fedora")
+    scratch.put("/etc/os-release", 'ID="centos"\nVERSION_ID="9"\n')
+    scratch.put(rpm_programs.INSTALLED, "openssl 3\nopenvswitch3.1 3.1.0-9 openssl\n")
+    scratch.put(rpm_programs.MIRROR, "openvswitch3.3 3.3.0-1 openssl\n")
+
+    assert [change.key for change in differences(case, scratch)] == ["ovs-vswitchd"]
+
+
+def test_without_the_repository_of_the_nfv_sig_its_package_is_named(bench: Bench) -> None:
+    case, scratch = bench("packages-fedora")
+    scratch.put("/etc/os-release", 'ID="centos"\nVERSION_ID="9"\n')
+    scratch.put(rpm_programs.MIRROR, "iproute 6\n")
+
+    (refusal,) = refusals(case, scratch)
+
+    assert "centos-release-nfv-openvswitch" in refusal
+
+
+def test_dnf_upgrades_nothing_either(bench: Bench) -> None:
+    case, scratch = bench("packages-fedora")
+    newer = rpm_programs.ARCHIVE.replace("3.6.2-2 openssl", "3.6.2-2 openssl>=3.5.0-1") + "openssl 3.5.0-1\n"
+    scratch.put(rpm_programs.MIRROR, newer)
+    before = scratch.read(rpm_programs.INSTALLED)
+
+    assert "would upgrade openssl to 3.5.0-1" in failed(case, scratch)
+
+    assert scratch.read(rpm_programs.INSTALLED) == before
 
 
 def test_this_very_machine_knows_a_name_for_each_package_of_a_plan() -> None:

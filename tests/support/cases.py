@@ -11,6 +11,7 @@ import cpu_kernel
 import package_programs
 import pci_machines
 import programs
+import rpm_programs
 import sriov_kernel
 import synthetic
 import unit_programs
@@ -311,6 +312,16 @@ BARE: Final = {
 SWITCH: Final = replace(plan(nics=(nic("0000:10:00.0", Role.DPDK, driver="vfio-pci"),)), ovs=OvsPlans.plan().ovs)
 
 
+FEDORA: Final = {
+    "/run/systemd/system/": "",
+    "/etc/os-release": "ID=fedora\nVERSION_ID=42\n",
+    "/usr/bin/rpm": "",
+    "/usr/lib/sysimage/rpm/rpmdb.sqlite": "",
+    rpm_programs.INSTALLED: "openssl 3.2.4-1\n",
+    rpm_programs.MIRROR: rpm_programs.ARCHIVE,
+}
+
+
 def plain_switch(scratch: ScratchMachine) -> None:
     """The build without DPDK is chosen, and runs."""
     for path in ("etc/alternatives/ovs-vswitchd", "proc/4711/exe"):
@@ -594,5 +605,12 @@ CASES: Final = (
         activation=Activation.RESTART,
         pending=True,
         prepare=lambda scratch: scratch.kernel.reactions.append(cpu_kernel.cpusets),
+    ),
+    Case(
+        name="packages-fedora",
+        resource=Packages(settle_s=0.0),
+        plan=SWITCH,
+        files=FEDORA,
+        programs=rpm_programs.PROGRAMS,
     ),
 )

@@ -189,6 +189,11 @@ esac
 
 # --configure -a alone.
 DPKG: Final = r"""
+if [ -e "$tree/var/lib/dpkg/lock-for-a-moment" ]; then
+    rm "$tree/var/lib/dpkg/lock-for-a-moment"
+    echo "dpkg: error: dpkg frontend lock was locked by another process with pid 812" >&2
+    exit 2
+fi
 rm -f "$tree"/var/lib/dpkg/updates/*
 sed -i 's/^Status: install ok \(unpacked\|half-configured\)/Status: install ok installed/' "$tree/var/lib/dpkg/status"
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from os.path import basename
 from typing import Final
 
 from nfvhost.access import ovs_client
@@ -15,9 +16,11 @@ from nfvhost.model.change import Activation, Change, Disruption
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
 from nfvhost.model.report import Drift
-from nfvhost.resources.packages import apt, switch
+from nfvhost.resources.packages import switch
+from nfvhost.resources.packages.inventory import Need, asked_for, departure
+from nfvhost.resources.packages.manager import MANAGERS, Manager, manager_of
 from nfvhost.resources.packages.needs import Needs, needs_of
-from nfvhost.resources.packages.state import State, Wanted
+from nfvhost.resources.packages.state import Build, State, Wanted, forecast_problems
 
 RESOURCE: Final = "packages"
 _DPKG: Final = "dpkg"
@@ -26,7 +29,7 @@ _PROCESS: Final = "ovs-vswitchd"
 _OWN_KEYS: Final = frozenset({_DPKG, _CHOICE, _PROCESS})
 _WITH: Final = "with DPDK"
 _WITHOUT: Final = "without DPDK"
-_NO_PACKAGE: Final = "apt knows no package of that name"
+_NO_PACKAGE: Final = "no package of that name is known"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,33 +67,35 @@ class Packages:
     def read(self, machine: Machine, plan: Plan) -> State:
         root = machine.root
         needs = needs_of(plan, root)
-        manager = "apt" if root.exists(apt.STATUS) else None
-        if manager is None or (needs.open_vswitch is None and needs.vdpa_tool is None):
-            return State(manager=manager, wanted=())
-        dpkg = apt.read_dpkg(root)
-        packaged = any(dpkg.packages[name].present for name in _SWITCHES if name in dpkg.packages)
+        name = manager_of(root)
+        if name is None or (needs.open_vswitch is None and needs.vdpa_tool is None):
+            return State(manager=name, wanted=())
+        manager = MANAGERS[name]
+        inventory = manager.read_inventory(machine)
+        packaged = any(one in inventory.present for one in manager.SWITCHES)
         foreign = switch.foreign_switch(root, packaged=packaged) if needs.open_vswitch is not None else None
         if foreign is not None:
             needs = Needs(open_vswitch=None, libraries=(), vdpa_tool=needs.vdpa_tool)
-        found, lists = apt.find_wanted(machine, dpkg, apt.needs_by_name(needs))
-        missing = [one.name for one in found if not one.installed]
-        known = [name for name in missing if name is not None]
+        wanted, lists = manager.find_wanted(machine, inventory, manager.needs_by_name(root, needs))
+        missing = [one.name for one in wanted if not one.installed]
+        known = [one for one in missing if one is not None]
         own = needs.open_vswitch is not None
+        build = manager.build_with_dpdk(root) if own else None
         systemd = own and root.exists("/run/systemd/system") and machine.find("systemctl") is not None
         return State(
-            manager=manager,
-            wanted=found,
+            manager=name,
+            wanted=wanted,
             lists=lists,
-            forecast=apt.forecast(machine, known) if known and len(known) == len(missing) and lists else None,
-            interrupted=bool(missing) and dpkg.interrupted,
+            forecast=manager.forecast(machine, known) if known and len(known) == len(missing) and lists else None,
+            interrupted=bool(missing) and inventory.interrupted,
             foreign=foreign,
-            alternative=switch.read_alternative(root, apt.ALTERNATIVES) if own else None,
-            binary=apt.BINARY if own else None,
+            alternative=switch.read_alternative(root, manager.ALTERNATIVES) if build and build.chosen else None,
+            build=build,
             running=switch.running_program(root) if own else None,
-            service=apt.SERVICE if systemd else None,
-            enabled=switch.is_enabled(root, apt.SERVICE),
-            present=dpkg.present,
-            residual=dpkg.residual,
+            service=manager.SERVICE if systemd else None,
+            enabled=switch.is_enabled(root, manager.SERVICE),
+            present=inventory.present,
+            residual=inventory.residual,
         )
 
     def diff(self, state: State, plan: Plan) -> tuple[Change, ...]:
@@ -102,12 +107,12 @@ class Packages:
         changes += [
             _change(one.key, None, one.name or "installed", one.reason) for one in state.wanted if not one.installed
         ]
-        if state.binary is None:
+        if state.build is None:
             return tuple(changes)
-        if state.alternative is None or state.alternative.target != state.binary:
-            target = None if state.alternative is None else state.alternative.target
-            changes.append(_change(_CHOICE, target, state.binary, "of the two builds, the one that has DPDK"))
-        if state.service is not None and state.running != state.binary:
+        target = None if state.alternative is None else state.alternative.target
+        if state.build.chosen and target != state.build.program:
+            changes.append(_change(_CHOICE, target, state.build.program, "of the two builds, the one that has DPDK"))
+        if state.service is not None and not _runs(state.running, state.build):
             before = None if state.running is None else _WITHOUT
             disruption = Disruption.NONE if state.running is None else Disruption.LINK
             reason = "it runs what was chosen before" if state.running is not None else "the plan needs the switch"
@@ -121,13 +126,14 @@ class Packages:
                 Problem(
                     what=_NO_PACKAGE,
                     where=f"{RESOURCE}: {one.key}",
-                    hint="DPDK of this release is built without that driver: take a newer one, or another role",
+                    hint=_hint(one, state.manager),
                 )
                 for one in state.wanted
                 if one.name is None
             ]
         if state.forecast is not None:
-            problems += apt.forecast_problems(state.forecast, RESOURCE)
+            problems += forecast_problems(state.forecast)
+        program = state.build.program if state.build is not None else ""
         restarts = any(change.key == _PROCESS and change.before == _WITHOUT for change in self.diff(state, plan))
         bridges = host.ovs.bridges if host.ovs is not None else ()
         carrying = [netdev for netdev in host.netdevs if netdev.management is not None and netdev.name in bridges]
@@ -137,7 +143,7 @@ class Packages:
                     what=f"{carrying[0].name} carries management ({carrying[0].management}), and ovs-vswitchd has to be"
                     " started anew with DPDK",
                     where=f"{RESOURCE}: {_PROCESS}",
-                    hint=f"from a console: update-alternatives --set ovs-vswitchd {state.binary} && systemctl restart"
+                    hint=f"from a console: update-alternatives --set ovs-vswitchd {program} && systemctl restart"
                     " ovs-vswitchd",
                 )
             )
@@ -153,28 +159,34 @@ class Packages:
         elif state.manager is None and plan.ovs is not None:
             what = "neither dpkg nor rpm keeps the packages of this machine: nobody looks after Open vSwitch and DPDK"
             found.append(Problem(what=what, where=RESOURCE, hint="install Open vSwitch with DPDK by hand"))
-        elif state.binary is not None and state.service is None and state.running not in {None, state.binary}:
+        elif state.service is None and state.running is not None and not _runs(state.running, state.build):
             what = f"ovs-vswitchd runs without DPDK ({state.running}), and no systemd is there to start it anew"
             found.append(Problem(what=what, where=RESOURCE, hint="ovs-ctl restart"))
         if not state.lists:
-            what = "apt has no lists of these packages yet: they are fetched first, and may show that one is missing"
+            what = "apt has no lists of these packages: they are fetched first, and may show that one is missing"
             found.append(Problem(what=what, where=RESOURCE))
         return tuple(found)
 
     def apply(self, machine: Machine, state: State, changes: tuple[Change, ...]) -> None:
+        if state.manager is None:
+            return
         keys = {change.key for change in changes}
+        manager = MANAGERS[state.manager]
         if _DPKG in keys:
-            apt.finish_interrupted(machine)
+            manager.finish_interrupted(machine)
         missing = tuple(one for one in state.wanted if one.key in keys)
         if missing:
-            _install(machine, missing, fresh=state.lists)
-        if _CHOICE in keys and state.binary is not None:
-            switch.choose(machine, state.binary)
+            _install(machine, manager, missing, fresh=state.lists)
+        if _CHOICE in keys and state.build is not None:
+            # Where the package came just now, its own priority may have chosen it.
+            now = switch.read_alternative(machine.root, manager.ALTERNATIVES)
+            if now is None or now.target != state.build.program:
+                switch.choose(machine, state.build.program)
         if _PROCESS in keys and state.service is not None:
             running = switch.running_program(machine.root)
             if running is None:
                 switch.start(machine, state.service)
-            elif running != state.binary:
+            elif not _runs(running, state.build):
                 switch.restart(machine)
 
     def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
@@ -200,8 +212,11 @@ class Packages:
     def foreign(self, machine: Machine, before: State, changes: tuple[Change, ...]) -> tuple[Problem, ...]:
         if all(change.key != _CHOICE for change in changes):
             return ()
-        now = switch.read_alternative(machine.root, apt.ALTERNATIVES)
-        known = {before.binary, None if before.alternative is None else before.alternative.target}
+        now = switch.read_alternative(machine.root, MANAGERS[before.manager or ""].ALTERNATIVES)
+        known = {
+            before.build and before.build.program,
+            None if before.alternative is None else before.alternative.target,
+        }
         # A package that this apply installed has a choice of its own before ours is made.
         if now is None or now.target in known or (before.alternative is None and now.automatic):
             return ()
@@ -225,35 +240,42 @@ class Packages:
         return tuple(left)
 
 
-_SWITCHES: Final = ("openvswitch-switch", apt.OPEN_VSWITCH)
+def _hint(unknown: Wanted, manager: str | None) -> str:
+    if unknown.key.startswith("librte-"):
+        return "DPDK of this release is built without that driver: take a newer one, or another role"
+    return MANAGERS[manager or ""].SOURCES_HINT
 
 
-def _install(machine: Machine, missing: tuple[Wanted, ...], *, fresh: bool) -> None:
+def _runs(program: str | None, build: Build | None) -> bool:
+    """Whether a process was started from that build; where /usr/sbin is a link, the kernel tells the other path."""
+    return program is not None and build is not None and basename(program) == basename(build.program)
+
+
+def _install(machine: Machine, manager: Manager, missing: tuple[Wanted, ...], *, fresh: bool) -> None:
     """Nothing, once all are installed; the lists are fetched where they are not fresh, or name files that are gone."""
-    told = "" if fresh else apt.update(machine)
-    names = _resolved(machine, missing, told)
+    told = "" if fresh else manager.update(machine)
     try:
-        apt.install(machine, names)
+        manager.install(machine, _resolved(machine, manager, missing, told))
     except CommandError as error:
-        if not fresh or not apt.is_stale(error):
+        if not fresh or not manager.is_stale(error):
             raise
-        told = apt.update(machine)
-        apt.install(machine, _resolved(machine, missing, told))
+        told = manager.update(machine)
+        manager.install(machine, _resolved(machine, manager, missing, told))
 
 
-def _resolved(machine: Machine, missing: tuple[Wanted, ...], told: str) -> tuple[str, ...]:
+def _resolved(machine: Machine, manager: Manager, missing: tuple[Wanted, ...], told: str) -> tuple[str, ...]:
     """Their names by the lists of now; ApplyError with what the update said where one is in none."""
-    dpkg = apt.read_dpkg(machine.root)
-    needs = tuple(apt.Need(one.bases, one.reason) for one in missing)
-    found, _ = apt.find_wanted(machine, dpkg, needs)
+    needs = tuple(Need(one.bases, one.reason) for one in missing)
+    found, _ = manager.find_wanted(machine, manager.read_inventory(machine), needs)
     unknown = tuple(one.key for one in found if one.name is None)
     if unknown:
+        unfetched = f", and its lists could not be fetched: {told}" if told else ""
         raise ApplyError.of(
             tuple(
                 Problem(
-                    what=f"{_NO_PACKAGE}{f', and could not fetch its lists:{chr(10)}{told}' if told else ''}",
+                    what=_NO_PACKAGE + unfetched,
                     where=f"{RESOURCE}: {key}",
-                    hint="is there a network, and do apt's sources name the release (on Ubuntu with universe)?",
+                    hint=f"is there a network? {manager.SOURCES_HINT}",
                 )
                 for key in unknown
             )
@@ -262,40 +284,45 @@ def _resolved(machine: Machine, missing: tuple[Wanted, ...], told: str) -> tuple
 
 
 def _choose_back(machine: Machine, before: State) -> None:
-    now = switch.read_alternative(machine.root, apt.ALTERNATIVES)
+    now = switch.read_alternative(machine.root, MANAGERS[before.manager or ""].ALTERNATIVES)
     if now is not None and now != before.alternative:
         switch.choose_again(machine, before.alternative)
 
 
 def _process_back(machine: Machine, before: State, service: str) -> None:
-    running = switch.running_program(machine.root)
-    if running is None or running == before.running or not machine.root.exists("/run/systemd/system"):
+    if not machine.root.exists("/run/systemd/system"):
         return
+    running, enabled = switch.running_program(machine.root), switch.is_enabled(machine.root, service)
     if before.running is None:
-        switch.stop(machine, service, enabled=before.enabled)
-    else:
+        if running is not None or (enabled and not before.enabled):
+            switch.stop(machine, service, enabled=before.enabled)
+    elif running is not None and running != before.running:
         switch.restart(machine)
 
 
 def _depart(machine: Machine, before: State, asked: tuple[Wanted, ...], *, force: bool) -> list[Problem]:
-    dpkg = apt.read_dpkg(machine.root)
-    if dpkg.interrupted:
-        left = _tried(_DPKG, lambda: apt.finish_interrupted(machine))
+    manager = MANAGERS[before.manager or ""]
+    inventory = manager.read_inventory(machine, whole=True)
+    if inventory.interrupted:
+        left = _tried(asked[0].key, lambda: manager.finish_interrupted(machine))
         if left:
-            return [replace(problem, where=f"{RESOURCE}: {asked[0].key}") for problem in left]
-        dpkg = apt.read_dpkg(machine.root)
-    leaving = apt.departure(
-        dpkg,
-        asked=apt.asked_for(dpkg, asked) - frozenset(before.present),
+            return left
+        inventory = manager.read_inventory(machine, whole=True)
+    leaving = departure(
+        inventory,
+        asked=asked_for(inventory, asked) - frozenset(before.present),
+        kin=manager.KIN,
         present=before.present,
         residual=before.residual,
-        manual=apt.manual_marks(machine.root, dpkg),
+        manual=manager.manual_marks(machine, inventory),
     )
-    bridges = _bridges(machine) if apt.OPEN_VSWITCH in leaving.purge + leaving.remove and not force else ()
+    switches = [one for one in manager.SWITCHES if one in leaving.purge + leaving.remove]
+    bridges = _bridges(machine) if switches and not force else ()
     if bridges:
         what = f"stays installed: Open vSwitch has the bridges {', '.join(bridges)}, which are somebody else's"
-        return [Problem(what=what, where=f"{RESOURCE}: {apt.OPEN_VSWITCH}", hint="--force removes it nevertheless")]
-    left = _tried(asked[0].key, lambda: apt.depart(machine, leaving))
+        key = _key_of(switches[0], asked)
+        return [Problem(what=what, where=f"{RESOURCE}: {key}", hint="--force removes it nevertheless")]
+    left = _tried(asked[0].key, lambda: manager.depart(machine, leaving))
     left += [
         Problem(what=f"{name} stays: {why}", where=f"{RESOURCE}: {_key_of(name, asked)}") for name, why in leaving.stays
     ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from nfvhost.errors import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,14 @@ class Alternative:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """The ovs-vswitchd that has DPDK."""
+
+    program: str
+    chosen: bool  # by the alternatives system, among several
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """Packages, the chosen build, and the process."""
 
@@ -44,9 +55,24 @@ class State:
     interrupted: bool = False  # a run of dpkg was cut off and left packages half done
     foreign: str | None = None  # an Open vSwitch that came from no package
     alternative: Alternative | None = None
-    binary: str | None = None  # the build with DPDK, where the alternatives system knows one or will
+    build: Build | None = None  # the one with DPDK; None where the plan has no Open vSwitch, or no package brought it
     running: str | None = None  # the program of the running ovs-vswitchd
     service: str | None = None  # the unit of Open vSwitch; None where systemd does not run
     enabled: bool = False  # that unit
     present: tuple[str, ...] = ()  # every installed package, for the way back
     residual: tuple[str, ...] = ()  # removed ones whose settings stayed
+
+
+def forecast_problems(outlook: Forecast) -> Iterator[Problem]:
+    """Why what is missing must not be installed."""
+    where = "packages"
+    if outlook.error is not None:
+        yield Problem(what=f"what is missing cannot be installed: {outlook.error}", where=where)
+    for upgrade in outlook.upgrades:
+        yield Problem(
+            what=f"installing what is missing would upgrade {upgrade}",
+            where=where,
+            hint=f"nfvhost upgrades nothing; upgrade {upgrade.partition(' ')[0]} yourself, at a time of your choice",
+        )
+    for removal in outlook.removals:
+        yield Problem(what=f"installing what is missing would remove {removal}", where=where)
