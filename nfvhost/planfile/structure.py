@@ -19,6 +19,7 @@ from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.pci import PciAddress
 from nfvhost.model.units import PageSize
 from nfvhost.planfile.names import key_of, nearest
+from nfvhost.planfile.texts import Pairs
 from nfvhost.planfile.tree import Mapping, Node, Scalar, Sequence, described
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping as Dict
 
     from nfvhost.planfile.ranges import Ranges
+    from nfvhost.planfile.texts import Form, Texts
 
 T = TypeVar("T")
 
@@ -78,16 +80,17 @@ def _is_open(hint: Any) -> bool:
     return get_args(hint)[-1] is Ellipsis
 
 
-def structure(node: Node, cls: type[T], *, ranges: Ranges, problems: list[Problem]) -> T | None:
+def structure(node: Node, cls: type[T], *, ranges: Ranges, texts: Texts, problems: list[Problem]) -> T | None:
     """The value of class `cls` that the tree states; None where anything was added to `problems`."""
     before = len(problems)
-    value = _Structuring(ranges, problems).value(node, cls, "")
+    value = _Structuring(ranges, texts, problems).value(node, cls, "")
     return cast(T, value) if len(problems) == before else None
 
 
 class _Structuring:
-    def __init__(self, ranges: Ranges, problems: list[Problem]) -> None:
+    def __init__(self, ranges: Ranges, texts: Texts, problems: list[Problem]) -> None:
         self._ranges = ranges
+        self._texts = texts
         self._problems = problems
 
     def value(self, node: Node, hint: Any, path: str) -> Any:
@@ -136,7 +139,36 @@ class _Structuring:
             if not low <= value <= high:
                 self._refuse(node.place, path, f"is {value}, outside of {low} to {high}", None)
                 return _FAILED
+        form = self._texts.get((cls, field.name))
+        if form is not None and value is not _FAILED and not self._formed(node, form, path):
+            return _FAILED
         return value
+
+    def _formed(self, node: Node, form: Form | Pairs, path: str) -> bool:
+        """Whether every text of the node has its form; what has not is noted."""
+        match node:
+            case Scalar():
+                return not isinstance(form, Pairs) and self._fits(node, form, path)
+            case Sequence():
+                items = [self._formed(below, form, f"{path}[{at}]") for at, below in enumerate(node.items)]
+                return all(items)
+            case Mapping():
+                if not isinstance(form, Pairs):
+                    return False
+                pairs = [self._pair_fits(key, below, form, f"{path}.{key}") for key, below in node.entries.items()]
+                return all(pairs)
+
+    def _pair_fits(self, key: str, node: Node, form: Pairs, path: str) -> bool:
+        if not form.key.fits(key):
+            self._refuse(node.place, path, f"is {key!r} where {form.key.expected} is expected", None)
+            return False
+        return isinstance(node, Scalar) and self._fits(node, form.values.get(key, form.value), path)
+
+    def _fits(self, node: Scalar, form: Form, path: str) -> bool:
+        if form.fits(node.text):
+            return True
+        self._wrong(node, path, form.expected)
+        return False
 
     def _pairs(self, node: Node, path: str) -> Any:
         if not isinstance(node, Mapping):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nfvhost.model.plan import Plan, VfSettings
 from nfvhost.model.profile import Profile
-from nfvhost.planfile import ranges
+from nfvhost.planfile import ranges, texts
 from nfvhost.planfile.structure import plain, structure
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ KINDS: Final = (
 
 def read_profile(body: Mapping, problems: list[Problem]) -> Profile | None:
     """The profile of a document's body; None where something was added to `problems`."""
-    return structure(body, Profile, ranges=ranges.V1, problems=problems)
+    return structure(body, Profile, ranges=ranges.V1, texts=texts.V1, problems=problems)
 
 
 def read_plan(body: Mapping, problems: list[Problem]) -> Plan | None:
     """The plan of a document's body; None where something was added to `problems`."""
-    return structure(body, Plan, ranges=ranges.V1, problems=problems)
+    return structure(body, Plan, ranges=ranges.V1, texts=texts.V1, problems=problems)
 
 
 def headed(kind: str, body: dict[str, Any]) -> dict[str, Any]:

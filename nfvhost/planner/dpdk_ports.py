@@ -14,9 +14,9 @@ from nfvhost.model.ovs_keys import release
 from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import CpuPools, NicPlan
 from nfvhost.model.profile import Profile, Role, VhostPort, VirtualPort
+from nfvhost.model.vdevs import Vdev, parse_vdev
 from nfvhost.planner.notebook import Notebook
 from nfvhost.planner.ports import DpdkPort
-from nfvhost.planner.vdevs import Vdev, parse_vdev
 
 # Where QEMU makes the sockets that OVS connects to: a directory that QEMU's user may write, unlike OVS's own.
 SOCKET_DIR: Final = "/var/lib/vhost_sockets"

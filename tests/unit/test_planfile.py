@@ -28,6 +28,7 @@ from nfvhost.planfile import (
     plan_document,
     profile_document,
     save_plan,
+    texts,
     to_json,
     to_yaml,
     write_text,
@@ -37,6 +38,23 @@ from nfvhost.planfile.ranges import V1
 GOLDEN = Path(__file__).parent / "golden"
 # What some version of YAML takes for something else than text.
 AMBIGUOUS = ("3", "0-3,8", "yes", "null", "~", "0x10", "1:20", "1e3", "2026-01-01", "a: b", "a #b", "- a", "a ", "=")
+# Texts that name something of a machine, some of each form.
+FORMED = (
+    *("br-phy", "a", "_x.9-", "physnet1", "null", "3", "1e3", "yes", "0x10", "2026-01-01", "flow", "copy", "compute"),
+    *("secure", "standalone", "netdev", "system", "dpdk", "patch", "srv6", "vfio-pci", "8139too", "3.5", "3.10"),
+    *("02:00:00:00:00:01", "0000:10:00.0", "net_null0", "/run/x", "/var/lib/vhost_sockets", "isolcpus=1-3", "iommu=pt"),
+    *(
+        "192.0.2.1",
+        "2001:db8::1",
+        "192.0.2.0/24",
+        "2001:db8::/32",
+        "nohz_full",
+        "Myri 10GE",
+        "-a 0000:10:00.0",
+        "a: b",
+        "",
+    ),
+)
 
 
 def values(hint: Any, place: tuple[type, str] | None = None) -> st.SearchStrategy[Any]:  # noqa: ANN401, PLR0911 - an annotation; one line a kind
@@ -46,12 +64,16 @@ def values(hint: Any, place: tuple[type, str] | None = None) -> st.SearchStrateg
         # The word for nothing is no text where nothing is possible.
         return st.none() | values(only, place).filter(lambda value: value != "auto")
     if hint == tuple[tuple[str, str], ...]:
-        pairs = st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=3)
+        form = texts.V1.get(place) if place else None
+        key, value = (form.key, form.value) if isinstance(form, texts.Pairs) else (None, None)
+        # Keys whose values have forms of their own are in the tests of these.
+        special = form.values if isinstance(form, texts.Pairs) else {}
+        pairs = st.dictionaries(words(key).filter(lambda one: one not in special), words(value), max_size=3)
         return pairs.map(lambda one: tuple(sorted(one.items())))
     if get_origin(hint) is tuple:
         first, *rest = get_args(hint)
         if rest == [Ellipsis]:
-            return st.lists(values(first), max_size=2).map(tuple)
+            return st.lists(values(first, place), max_size=2).map(tuple)
         return st.tuples(*(values(one) for one in get_args(hint)))
     if hint is CpuSet:
         return st.sets(st.integers(0, 300), max_size=8).map(CpuSet)
@@ -68,7 +90,14 @@ def values(hint: Any, place: tuple[type, str] | None = None) -> st.SearchStrateg
     if hint is int:
         low, high = V1.get(place, (0, 2**31 - 1)) if place else (0, 2**31 - 1)
         return st.integers(low, high)
-    return st.booleans() if hint is bool else st.text(max_size=30) | st.sampled_from(AMBIGUOUS)
+    form = texts.V1.get(place) if place else None
+    return st.booleans() if hint is bool else words(form if isinstance(form, texts.Form) else None)
+
+
+def words(form: texts.Form | None) -> st.SearchStrategy[str]:
+    """Texts of that form, or any."""
+    anything = st.text(max_size=30) | st.sampled_from(AMBIGUOUS)
+    return anything if form is None else st.sampled_from([one for one in FORMED if form.fits(one)])
 
 
 # Ten plans a second are drawn, not thousands: a plan has two hundred values.
