@@ -84,15 +84,20 @@ umask 022
 fail() { echo "$1" >&2; exit 100; }
 list_of() { sed 's/([^)]*)//g; s/,/ /g'; }
 plan_for() {
+    local depends needed exact
     case " $plan " in *" $1 "*) return ;; esac
-    [ -n "$(field "$lists" "$1" Version)" ] || fail "E: Unable to locate package $1"
-    for needed in $(field "$lists" "$1" Depends | list_of); do
-        exact=$(field "$lists" "$1" Depends | sed -n "s/.*$needed (= \([^)]*\)).*/\1/p")
+    grep -qx "Package: $1" "$lists" || fail "E: Unable to locate package $1"
+    depends=$(field "$lists" "$1" Depends)
+    for needed in $(echo "$depends" | list_of); do
         if ! has "$needed"; then
             plan_for "$needed"
-        elif [ -n "$exact" ] && [ "$exact" != "$(field "$status" "$needed" Version)" ]; then
-            upgrades="$upgrades $needed"
+            continue
         fi
+        exact=${depends##*$needed (= }
+        exact=${exact%%)*}
+        case $depends in *"$needed (= "*)
+            [ "$exact" = "$(field "$status" "$needed" Version)" ] || upgrades="$upgrades $needed" ;;
+        esac
     done
     plan="$plan $1"
 }
