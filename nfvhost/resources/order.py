@@ -9,9 +9,11 @@ from nfvhost.access.machine import Machine
 from nfvhost.errors import Problem, UsageError
 from nfvhost.resources import Resource
 from nfvhost.resources.boot_unit import BootUnit
+from nfvhost.resources.cpu_partition import CpuPartition
 from nfvhost.resources.driver_binding import DRIVER_BINDING, VF_DRIVER_BINDING
 from nfvhost.resources.hugepages import Hugepages
 from nfvhost.resources.iommu import Iommu
+from nfvhost.resources.irq import Irq
 from nfvhost.resources.kernel_cmdline import KernelCmdline
 from nfvhost.resources.modules import Modules
 from nfvhost.resources.neutron_conf import NEUTRON_CONF
@@ -34,6 +36,8 @@ ORDER: Final[tuple[Resource[Any], ...]] = (
     VF_DRIVER_BINDING,
     VDPA_DEVICES,
     OvsDpdk(),
+    CpuPartition(),
+    Irq(),
     Power(),
     NEUTRON_CONF,
     NOVA_CONF,
