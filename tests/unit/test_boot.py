@@ -350,6 +350,20 @@ def test_an_apply_that_nobody_confirmed_before_the_reboot_is_taken_back(yard: Ya
     assert past.last.rollback.reason == "not confirmed before the reboot"
 
 
+def test_an_apply_to_be_confirmed_that_the_power_cut_off_is_taken_back_too(yard: Yard) -> None:
+    conf = Rack("nova_conf", {"file": "old"}, lasting=True)
+    yard.apply_unconfirmed(conf)
+    path = yard.folder / "nfvhost/journal/1.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2]))
+    assert [str(one.stage) for one in history(yard.machine)] == ["half-applied"]
+    yard.reboot(conf)
+
+    booted = yard.boot(conf)
+
+    assert [undone.apply.id for undone in booted.undone] == [1]
+    assert conf.calls == [("file",), ("file",)]  # the plan that is there now is made
+
+
 def test_an_apply_that_was_confirmed_stays_over_boots_that_add_to_it(yard: Yard) -> None:
     kernel = Rack("kernel_cmdline", {"args": "old"}, lasting=True, needs_boot=True)
     racks = (kernel, rack("driver_binding", needs=kernel))

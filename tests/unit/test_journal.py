@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -10,12 +11,14 @@ import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nfvhost.access.machine import Machine
 from nfvhost.access.root import DirectoryRoot
-from nfvhost.engine.journal import Before, Begin, Done, End, Ending, Journal, Moment, Rollback, Started, Store
+from nfvhost.engine.journal import Before, Begin, Done, End, Ending, Journal, Moment, Record, Rollback, Started, Store
+from nfvhost.engine.past import half_done, half_done_problems, past, prune
 from nfvhost.errors import ApplyError, PreconditionError
 from nfvhost.model.change import Activation, Change, Disruption
 
@@ -210,3 +213,83 @@ def test_a_link_in_place_of_a_journal_is_not_followed(bench: Machine, path: Path
     path.symlink_to("9.other")
     with pytest.raises(PreconditionError, match="the journal cannot be read"):
         Store(bench).read(1)
+
+
+def test_there_is_room_for_the_before_images_that_are_expected(bench: Machine, path: Path) -> None:
+    big = replace(BEFORE, state="x" * 1_000_000)
+    writer = Store(bench).create(begin, befores=[big, big])
+    assert path.stat().st_size > 4_000_000
+    writer.close()
+    assert path.stat().st_size < 1000
+
+
+def test_a_journal_of_version_1_is_read(bench: Machine) -> None:
+    writer = Store(bench).create(lambda number: replace(begin(number), version=1))
+    for record in (BEFORE, BEFORE, *MORE):
+        writer.add(record)
+    writer.close()
+    assert read(bench).done == {"a"}
+
+
+def apply(bench: Machine, *records: Record, **facts: Any) -> None:  # noqa: ANN401 - fields of Begin
+    writer = Store(bench).create(lambda number: replace(begin(number), **facts))
+    for record in records:
+        writer.add(record)
+    writer.close()
+
+
+STARTED = (BEFORE, Started(resource="a"))
+ROLLED_BACK = (Rollback(at=AT, reason="x"), End(at=AT, ending=Ending.ROLLED_BACK))
+
+
+def test_what_no_rollback_may_need_is_removed_but_for_the_last_of_it(bench: Machine) -> None:
+    apply(bench, *STARTED, End(at=AT, ending=Ending.APPLIED))
+    for _ in range(12):
+        apply(bench, *STARTED)  # cut off, and resumed by the next one, which failed
+        number = Store(bench).ids()[0]
+        apply(bench, *STARTED, *ROLLED_BACK, resumes=number)
+    apply(bench)  # killed before it changed anything
+    apply(bench, *STARTED, *ROLLED_BACK)
+    apply(bench)
+    seen = [one.id for one in past(Store(bench))]
+    assert (len(seen), seen[-1]) == (14, 1)
+
+    for _ in range(8):
+        apply(bench, *STARTED, *ROLLED_BACK)
+    prune(Store(bench))
+
+    left = [(one.id, str(one.stage)) for one in past(Store(bench))]
+    assert [number for number, stage in left if stage == "applied"] == [1]
+    assert len(left) == 21
+    assert half_done(Store(bench)) is None
+    assert sorted(Store(bench).ids()) == sorted(journal.id for one in past(Store(bench)) for journal in one.journals)
+
+
+def test_a_removal_that_is_cut_off_anywhere_leaves_nothing_half_done(bench: Machine) -> None:
+    for _ in range(25):
+        apply(bench, *STARTED)
+        apply(bench, *STARTED, *ROLLED_BACK, resumes=Store(bench).ids()[0])
+    before = len(Store(bench).ids())
+    for last in range(1, 20):
+        left = [last]
+
+        def changing(_call: str, _path: str, left: list[int] = left) -> None:
+            left[0] -= 1
+            if not left[0]:
+                raise KeyboardInterrupt
+
+        with contextlib.suppress(KeyboardInterrupt):
+            prune(Store(bench, changing=changing))
+        assert half_done(Store(bench)) is None
+        assert len(list(past(Store(bench)))) >= 20
+    assert len(Store(bench).ids()) < before
+
+
+def test_what_was_not_begun_is_told_by_name(bench: Machine) -> None:
+    apply(bench, *STARTED, planned=(("a", 1), ("b", 7)))
+    one = half_done(Store(bench))
+    assert one is not None
+    assert [(problem.where, problem.what) for problem in half_done_problems(one)[1:]] == [
+        ("a", "was begun, and may be half done (1 changes)"),
+        ("b", "was not begun (7 changes)"),
+    ]
