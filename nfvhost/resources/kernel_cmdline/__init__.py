@@ -138,8 +138,9 @@ class KernelCmdline:
 
     def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
         state = self.read(machine, plan)
+        by_hand = _hint(state) if state.obstacle is not None or not state.command else None
         drifts = [
-            Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before, hint=_hint(state))
+            Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before, hint=by_hand)
             for change in self.diff(state, plan)
         ]
         if drifts:
