@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,14 @@ _MGMTDEV_GET: Final = 2
 _DEV_NEW: Final = 3
 _DEV_DEL: Final = 4
 _DEV_CONFIG_GET: Final = 6
+# drivers/vdpa/vdpa.c, vdpa_nl_cmd_dev_add_set_doit, and what makers of devices answer
+_HINTS: Final = {
+    errno.EPERM: "run as root",
+    errno.ENODEV: "nothing of that name makes vDPA devices: vdpa mgmtdev show",
+    errno.EEXIST: "there is a device of that name: vdpa dev show",
+    errno.ENOSPC: "its maker has no room for another: vdpa dev show",
+    errno.EOPNOTSUPP: "its maker cannot set this MAC or MTU: leave it out of the profile",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +121,7 @@ def _ask(
     try:
         return tuple(socket.nlm_request(message, msg_type=socket.prid, msg_flags=flags))
     except NetlinkError as error:
-        raise refusal(error.code, where) from error
+        raise refusal(error.code, where, hints=_HINTS) from error
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,9 +24,10 @@ _NOT_SAID: Final = 0xFFFFFFFF
 # include/uapi/linux/if_link.h: IFLA_VF_LINK_STATE_AUTO, _ENABLE, _DISABLE
 _STATES: Final = ("auto", "enable", "disable")
 _SWITCH: Final = ("off", "on")
-# include/uapi/linux/if_ether.h: ETH_P_8021Q, ETH_P_8021AD
-_PROTOCOLS: Final = {"802.1Q": 0x8100, "802.1ad": 0x88A8}
-_VLAN: Final = re.compile(r"(\d+)(?: qos (\d+))?(?: proto (802\.1Q|802\.1ad))?")
+# include/uapi/linux/if_ether.h: ETH_P_8021AD
+_SERVICE_TAG: Final = 0x88A8
+SERVICE_TAGGED: Final = " proto 802.1ad"
+_VLAN: Final = re.compile(r"(\d+)(?: qos (\d+))?")
 _HINTS: Final = {
     errno.EPERM: "run as root",
     errno.EOPNOTSUPP: "the driver of this port cannot set it: leave it out of the profile",
@@ -127,8 +128,8 @@ def _vlan_text(vf: Any) -> str | None:  # noqa: ANN401 - the same
         text += f" qos {plain['qos']}"
     # Only the list tells the protocol; the kernel fills in one entry (rtnl_fill_vfinfo).
     tags = several.get_attrs("IFLA_VF_VLAN_INFO") if several is not None else ()
-    if plain["vlan"] and any(tag["proto"] == _PROTOCOLS["802.1ad"] for tag in tags):
-        text += " proto 802.1ad"
+    if plain["vlan"] and any(tag["proto"] == _SERVICE_TAG for tag in tags):
+        text += SERVICE_TAGGED
     return text
 
 
@@ -146,12 +147,12 @@ def _specification(setting: VfSetting, text: str) -> dict[str, Any]:
     return {setting.value: _SWITCH.index(text)}
 
 
-def _vlan(text: str) -> Any:  # noqa: ANN401 - pyroute2 takes a mapping or a list of them
+def _vlan(text: str) -> dict[str, int]:
     match = _VLAN.fullmatch(text)
     if match is None:
-        raise ApplyError(f"{text!r} is no VLAN of a VF")
-    tag = {"vlan": int(match[1]), "qos": int(match[2] or 0)}
-    return [tag | {"proto": _PROTOCOLS[match[3]]}] if match[3] else tag
+        # pyroute2 writes two bytes less than struct ifla_vf_vlan_info has: the kernel answers EINVAL (do_setvfinfo).
+        raise ApplyError(f"{text!r} is no VLAN that nfvhost can set")
+    return {"vlan": int(match[1]), "qos": int(match[2] or 0)}
 
 
 def _index(netdev: str) -> int:
@@ -179,8 +180,8 @@ def _errors(where: str) -> Iterator[None]:
         raise refusal(error.errno or errno.ENODEV, where) from error
 
 
-def refusal(code: int, where: str) -> NfvhostError:
+def refusal(code: int, where: str, *, hints: Mapping[int, str] = _HINTS) -> NfvhostError:
     """What the kernel said to a message, as an error of ours."""
     what = f"the kernel refused it: {os.strerror(code)} ({errno.errorcode.get(code, code)})"
     kind = PreconditionError if code == errno.EPERM else ApplyError
-    return kind(what, where=where, hint=_HINTS.get(code, "dmesg may say more"))
+    return kind(what, where=where, hint=hints.get(code, "dmesg may say more"))

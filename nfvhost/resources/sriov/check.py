@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from nfvhost import drivers
+from nfvhost.access.vf_settings import SERVICE_TAGGED, VfSetting
 from nfvhost.errors import Problem
 from nfvhost.model.change import Change
 from nfvhost.model.host import Host, Netdev
@@ -94,6 +95,7 @@ def _in_the_way(pf: Pf, nic: NicPlan, host: Host, own: tuple[Change, ...], where
         yield from _management(nic, host, where)
         if pf.num_vfs:
             yield from _in_use(pf, host, where)
+    yield from _unrestorable(pf, own)
     if pf.netdev is None:
         for change in own:
             if (at := place(change)) is not None and at.vf is not None:
@@ -101,6 +103,23 @@ def _in_the_way(pf: Pf, nic: NicPlan, host: Host, own: tuple[Change, ...], where
                     what="the port has no interface here, by which VFs are set up",
                     where=f"{RESOURCE}: {change.key}",
                     hint="another network namespace may have it: move it back",
+                )
+
+
+def _unrestorable(pf: Pf, own: tuple[Change, ...]) -> Iterator[Problem]:
+    """VLANs of somebody else that could not be put back."""
+    for change in own:
+        at = place(change)
+        anew = at is not None and at.what == COUNT
+        vfs = [
+            one for one in pf.attributes if at is not None and (anew or (one.vf, VfSetting.VLAN) == (at.vf, at.what))
+        ]
+        for one in vfs:
+            if one.vlan is not None and SERVICE_TAGGED in one.vlan:
+                yield Problem(
+                    what=f"VF {one.vf} has the VLAN {one.vlan}, which nfvhost could not put back",
+                    where=f"{RESOURCE}: {change.key}",
+                    hint=f"take it away yourself: ip link set {pf.netdev} vf {one.vf} vlan 0",
                 )
 
 
