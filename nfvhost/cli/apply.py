@@ -87,7 +87,8 @@ def apply(
         _show(None, None)
     _print(report, json=json)
     if confirm_within is not None and report.results:
-        say(f"all of it is rolled back in {confirm_within} s; to keep it: nfvhost confirm")
+        before = ", and before the reboot" if report.pending else ""
+        say(f"all of it is rolled back in {confirm_within} s; to keep it: nfvhost confirm{before}")
     return _exit_code(report)
 
 

@@ -276,3 +276,23 @@ def test_a_watching_verify_tells_what_changes_and_ends_with_what_it_saw_last(des
     assert (first["kind"], first["appeared"], first["gone"]) == ("VerificationChange", [], [])
     assert [one["key"] for one in second["appeared"]] == ["other_config:pmd-rxq-assign"]
     assert [one["key"] for one in third["gone"]] == ["other_config:pmd-rxq-assign"]
+
+
+def test_a_boot_makes_again_what_is_gone_and_belongs_to_the_apply(desk: Desk) -> None:
+    before = desk.bed.rows()
+    plan = desk.plan("cycles", pmd_rxq_assign="cycles")
+    desk.apply(plan)
+    applied = desk.bed.rows()
+    desk.bed.switch.vsctl("remove", "Open_vSwitch", ".", "other_config", "pmd-rxq-assign")
+
+    made = json.loads(desk.nfvhost("boot", plan, "--json").stdout)
+
+    assert [one["outcome"] for one in made["results"]] == ["applied"]
+    assert desk.bed.rows() == applied
+    assert "nothing to make; all as planned" in desk.nfvhost("boot", "--stage", "services", plan).stderr
+    assert "nothing to make" in desk.nfvhost("boot", "--stage", "devices", plan).stderr
+    assert "there is no stage late" in desk.nfvhost("boot", "--stage", "late", plan, code=2).stderr
+    assert "there is no plan any more" in desk.nfvhost("boot", f"{plan}.gone").stderr
+    assert [one["tries"] for one in desk.history()] == [[1]]
+    desk.nfvhost("rollback", "--yes")
+    assert desk.bed.rows() == before

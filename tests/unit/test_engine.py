@@ -11,15 +11,29 @@ from ovs_plans import OvsPlans
 
 from nfvhost.access.machine import Machine
 from nfvhost.access.root import DirectoryRoot
-from nfvhost.engine import Stage, Step, apply, history, rollback, to_undo, verify
+from nfvhost.engine import (
+    Stage,
+    Step,
+    Store,
+    apply,
+    boot,
+    history,
+    revert_unless_confirmed,
+    rollback,
+    to_undo,
+    verify,
+)
+from nfvhost.engine.apply import begin_of
 from nfvhost.engine.lock import lock_path
-from nfvhost.errors import ApplyError, PreconditionError, Problem, RollbackError
+from nfvhost.errors import ApplyError, PreconditionError, Problem, RollbackError, UsageError
 from nfvhost.model.change import Activation, Change, Disruption
 from nfvhost.model.report import Drift, Outcome
 from nfvhost.planner.fingerprint import planned_host
 from nfvhost.resources import Unmet
+from nfvhost.resources.order import ORDER, resources_at_boot, resources_for
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from nfvhost.model.host import Host
@@ -350,3 +364,43 @@ def test_a_rollback_does_no_more_than_was_shown(bench: Machine) -> None:
         rollback(bench, resources=(shelf,), shown=shown)
 
     assert shelf.value == "new"
+
+
+@pytest.mark.parametrize("verb", ["apply", "rollback", "boot"])
+def test_only_root_changes_the_machine_and_is_told_before_anything_is_looked_at(
+    verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    machine = Machine(root=DirectoryRoot("/"))
+    works: dict[str, Callable[[], object]] = {
+        "apply": lambda: apply(PLAN, machine, HOST),
+        "rollback": lambda: rollback(machine),
+        "boot": lambda: boot(machine, lambda: PLAN),
+    }
+    with pytest.raises(PreconditionError, match="which root alone may do") as caught:
+        works[verb]()
+    assert caught.value.problems[0].hint == f"sudo nfvhost {verb} …"
+
+
+def test_a_private_database_is_asked_for_open_vswitch_alone_unless_others_are_named(bench: Machine) -> None:
+    assert [one.name for one in resources_for(bench)] == ["ovs_dpdk"]
+    assert [one.name for one in resources_for(bench, only=("nova_conf", "modules"))] == ["modules", "nova_conf"]
+    assert [one.name for one in resources_for(bench, skip=("nova_conf",))] == ["ovs_dpdk"]
+    assert resources_for(replace(bench, ovsdb=None)) == ORDER
+    with pytest.raises(UsageError, match="there is no resource nova"):
+        resources_for(bench, only=("nova",))
+
+
+def test_devices_come_before_the_services_of_a_boot_and_packages_never() -> None:
+    devices = [one.name for one in resources_at_boot(ORDER, devices_alone=True)]
+    services = [one.name for one in resources_at_boot(ORDER, devices_alone=False)]
+    assert devices == [
+        *("modules", "iommu", "hugepages", "driver_binding", "sriov", "vf_driver_binding", "vdpa"),
+    ]
+    assert {one.name for one in ORDER} - set(services) == {"packages", "boot_unit"}
+
+
+def test_whoever_waits_to_take_back_an_apply_that_died_before_its_first_change_goes(bench: Machine) -> None:
+    store = Store(bench)
+    store.create(lambda number: begin_of(number, plan=PLAN, at=store.now(), confirm_within_s=600)).close()
+    assert revert_unless_confirmed(bench, 1, resources=()) == ()
