@@ -11,6 +11,7 @@ from nfvhost.errors import PreconditionError
 from nfvhost.model.pci import PciAddress
 
 _DEVICES: Final = "/sys/bus/pci/devices"
+_GROUPS: Final = "/sys/kernel/iommu_groups"
 # What an open function looks like whose group was closed again (drivers/vfio/group.c, vfio_device_open_file).
 _OPEN_FUNCTION: Final = "anon_inode:[vfio-device]"
 # Since Linux 6.18 (drivers/vfio/vfio_main.c, vfio_device_show_fdinfo; proc.rst, "VFIO Device files").
@@ -20,9 +21,11 @@ _SYSPATH: Final = re.compile(r"(?m)^vfio-device-syspath:\s*(\S+)\s*$")
 def vfio_holders(root: Root, functions: Iterable[PciAddress]) -> dict[PciAddress, tuple[str, ...]]:
     """`qemu-system-x86 (pid 4711)` for each process that has one of the functions open; only those held are in it.
 
-    Who holds an IOMMU group holds each function of it. Empty where nobody is seen, as by a user who may not look into
-    other processes. Source: /proc/<pid>/fd and /proc/<pid>/fdinfo (proc(5)), with files /dev/vfio/<group>,
-    /dev/vfio/noiommu-<group> (drivers/vfio/group.c), /dev/vfio/devices/vfio<N> (vfio_main.c) and /dev/uio<N>.
+    Who holds an IOMMU group, or one function of it, holds each of its functions: the kernel lets no driver of its own
+    have one meanwhile (drivers/iommu/iommu.c, iommu_device_use_default_domain). Empty where nobody is seen, as by a
+    user who may not look into other processes.
+    Source: /proc/<pid>/fd and /proc/<pid>/fdinfo (proc(5)), with files /dev/vfio/<group>, /dev/vfio/noiommu-<group>
+    (drivers/vfio/group.c), /dev/vfio/devices/vfio<N> (vfio_main.c) and /dev/uio<N>.
     """
     by_file: dict[str, list[PciAddress]] = {}
     for pci in dict.fromkeys(functions):
@@ -37,14 +40,18 @@ def vfio_holders(root: Root, functions: Iterable[PciAddress]) -> dict[PciAddress
 
 
 def _files(root: Root, pci: PciAddress) -> tuple[str, ...]:
-    """What a process that uses this function has open, one or the other."""
-    folder = f"{_DEVICES}/{pci}"
-    group = (root.read_link(f"{folder}/iommu_group") or "").rpartition("/")[2]
+    """What a process that uses this function, or another one of its group, has open, one or the other."""
+    group = (root.read_link(f"{_DEVICES}/{pci}/iommu_group") or "").rpartition("/")[2]
+    members = root.list_dir(f"{_GROUPS}/{group}/devices") if group else ()
     return (
         *((f"/dev/vfio/{group}", f"/dev/vfio/noiommu-{group}") if group else ()),
-        *(f"/dev/vfio/devices/{name}" for name in root.list_dir(f"{folder}/vfio-dev")),
-        *(f"/dev/{name}" for name in root.list_dir(f"{folder}/uio")),
-        str(pci),
+        *(
+            f"/dev/vfio/devices/{name}"
+            for member in members or (str(pci),)
+            for name in root.list_dir(f"{_DEVICES}/{member}/vfio-dev")
+        ),
+        *(f"/dev/{name}" for name in root.list_dir(f"{_DEVICES}/{pci}/uio")),
+        *(members or (str(pci),)),
     )
 
 

@@ -426,6 +426,25 @@ def test_row_6_a_port_whose_old_driver_refuses_as_well_gets_any_driver_of_the_ke
     assert [problem.where for problem in left] == [f"driver_binding: {X710}"]
 
 
+@pytest.mark.field_failure(6)
+def test_row_6_a_rollback_whose_old_driver_refuses_leaves_the_planned_one(bench: Bench) -> None:
+    case, scratch = bench("driver_binding")
+    machine = scratch.machine()
+    state = case.resource.read(machine, case.plan)
+    changes = case.resource.diff(state, case.plan)
+    case.resource.apply(machine, state, changes)
+    kernel_of(scratch).refuses["i40e", X710] = errno.EBUSY
+
+    (left,) = case.resource.rollback(machine, state, changes)
+
+    assert left.where == f"driver_binding: {X710}"
+    assert "vfio-pci has it instead of i40e: the kernel refused" in left.what
+    assert (driver_of(scratch, X710), override_of(scratch, X710)) == ("vfio-pci", "vfio-pci")
+    del kernel_of(scratch).refuses["i40e", X710]
+    assert case.resource.rollback(machine, state, changes) == ()
+    assert driver_of(scratch, X710) == "i40e"
+
+
 @pytest.mark.field_failure(7)
 def test_row_7_a_bifurcated_driver_is_never_replaced_by_vfio(bench: Bench) -> None:
     case, scratch = bench("driver_binding")
@@ -481,6 +500,19 @@ def test_a_port_that_a_guest_holds_does_not_leave_vfio(bench: Bench) -> None:
 
     assert problem.startswith(f"driver_binding: {FORGOTTEN}: is held by qemu-system-x86 (pid 4711)")
     assert scratch.snapshot() == before
+
+
+def test_who_holds_a_mate_holds_the_whole_group(bench: Bench) -> None:
+    case, scratch = bench("driver_binding")
+    kernel_of(scratch).add(
+        scratch.tree, PciFunction(pci="0000:22:00.1", ids="8086:10c9", driver="vfio-pci", override="vfio-pci", group=14)
+    )
+    scratch.put("/sys/devices/pci0000:00/0000:22:00.1/vfio-dev/vfio4/", "")
+    hold(scratch, "0000:22:00.1", "/dev/vfio/devices/vfio4")
+
+    (problem,) = refusals(case, scratch)
+
+    assert problem.startswith(f"driver_binding: {FORGOTTEN}: is held by qemu-system-x86 (pid 4711)")
 
 
 @pytest.mark.parametrize("path", ["/dev/vfio/devices/vfio3", "anon_inode:[vfio-device]"])

@@ -42,8 +42,8 @@ def put_driver_back(
 ) -> tuple[Problem, ...]:
     """What keeps the function from its old driver and override; empty where both read so; writes nothing then.
 
-    Where its old driver refuses, the function is offered to all: any driver of the kernel is better than none. Where
-    it does not leave the driver that it has, it keeps that one's override as well.
+    Where its old driver refuses, the function is offered to all, and then to the one that it had until now: any driver
+    is better than none. Where it does not leave that one, it keeps its override as well.
     """
     found = (_driver(root, pci), _override(root, pci))
     problems: tuple[Problem, ...] = ()
@@ -61,9 +61,11 @@ def put_driver_back(
             _set_override(root, pci, override)
             root.write_attribute(_PROBE, str(pci))
             wait_for(lambda: _driver(root, pci), timeout_s=settle_s)
-    elif problems and _driver(root, pci) == found[0] != driver:
+    if problems and _driver(root, pci) in {None, found[0]} and driver not in {None, found[0]} and found[0] is not None:
         with contextlib.suppress(NfvhostError):
             _set_override(root, pci, found[1])
+            if _driver(root, pci) is None:
+                root.write_attribute(f"{DRIVERS}/{found[0]}/bind", str(pci))
     return problems if (_driver(root, pci), _override(root, pci)) != (driver, override) else ()
 
 
