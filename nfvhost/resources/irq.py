@@ -184,7 +184,7 @@ class Irq:
             if change.key == _BALANCER:
                 write_out(machine.root, _replacements(state, change))
                 if state.balancer is not None and state.balancer.systemd:
-                    restart(machine)
+                    self._restart(machine, state.balancer)
             elif change.key == _DEFAULT:
                 machine.root.write_attribute(DEFAULT_AFFINITY, grouped_mask(state.keepers))
             elif change.key == _AFFINITIES:
@@ -286,9 +286,16 @@ class Irq:
         elif change.key == _BALANCER and before.balancer is not None:
             left = put_back(root, RESOURCE, _replacements(before, change), force=force)
             yield from left
-            spares = spared(root)
-            if not left and spares is not None and spares != before.balancer.spares and before.balancer.systemd:
-                restart(machine)
+            # One that ran and is not to be seen is starting, with what it was told before.
+            if not left and spared(root) != before.balancer.spares and before.balancer.systemd:
+                self._restart(machine, before.balancer)
+
+    def _restart(self, machine: Machine, before: Balancer) -> None:
+        """Nothing, once irqbalance runs with its files as they are, where it ran."""
+        restart(machine)
+        if before.spares is not None:
+            # systemd has only forked it by then (Type=simple), and a reader would not see it.
+            wait_for(lambda: spared(machine.root) is not None, timeout_s=self.settle_s)
 
 
 def _quiet(plan: Plan) -> CpuSet:
