@@ -14,7 +14,7 @@ from cases import Case
 from contract import differences, drifts, refusals, remarks, run
 from pci_kernel import netdev_of
 from scratch import ScratchMachine
-from sriov_kernel import BNXT, FORGOTTEN, HOST, X710, SriovKernel, attribute, hold, set_attribute, vf_of
+from sriov_kernel import BNXT, FORGOTTEN, HOST, X710, attribute, hold, kernel_of, set_attribute, vf_of
 
 from nfvhost.errors import ApplyError, PreconditionError
 from nfvhost.model.host import Host, Netdev
@@ -27,10 +27,6 @@ from nfvhost.resources.sriov.managers import NETWORK, RULES
 Bench = Callable[[str], tuple[Case, ScratchMachine]]
 PCI = "/sys/bus/pci/devices"
 VFS = f"sriov: {X710} vfs"
-
-
-def kernel_of(scratch: ScratchMachine) -> SriovKernel:
-    return next(one for one in scratch.kernel.reactions if isinstance(one, SriovKernel))
 
 
 def count(scratch: ScratchMachine, pf: str = X710) -> int:
@@ -194,6 +190,19 @@ def test_only_managers_that_are_installed_get_files(bench: Bench, missing: str) 
 
     assert (scratch.tree / RULES.strip("/")).exists()
     assert (scratch.tree / NETWORK.strip("/")).exists() == ("Manager" in missing)
+
+
+@pytest.mark.field_failure(23)
+def test_rules_that_somebody_edited_are_drift_and_written_anew(bench: Bench) -> None:
+    case, scratch = bench("sriov")
+    run(case, scratch)
+    scratch.put(RULES, scratch.read(RULES).replace("|move", ""))
+
+    (drift,) = drifts(case, scratch)
+
+    assert (drift.key, drift.planned, drift.actual) == (RULES, f"{X710} {BNXT}", f"{X710} {BNXT}, edited")
+    run(case, scratch)
+    assert "|move" in scratch.read(RULES)
 
 
 def test_without_a_manager_there_are_no_files(bench: Bench) -> None:
@@ -521,6 +530,15 @@ def test_a_port_that_carries_management_makes_no_vfs_unless_they_are_there(bench
     assert "carries management (has the default route)" in problem.what
     run(case, scratch)
     assert problems(case, scratch, replace(HOST, nics=nics)) == []
+
+
+def test_a_vlan_of_somebody_else_that_could_not_be_put_back_is_refused(bench: Bench) -> None:
+    case, scratch = bench("sriov-through-zero")
+    set_attribute(scratch, vf_of(X710, 0), "vlan", "7 qos 3 proto 802.1ad")
+
+    (refusal,) = refusals(of_port(case), scratch)
+
+    assert f"{VFS}: VF 0 has the VLAN 7 qos 3 proto 802.1ad, which nfvhost could not put back" in refusal
 
 
 def test_a_card_that_was_pulled_is_named_by_its_address(bench: Bench) -> None:

@@ -40,8 +40,6 @@ _NEW: Final = {"mac": "00:00:00:00:00:00", "vlan": "0", "trust": "off", "spoofch
 _NO_RATE: Final = {"max_tx_rate": "0"}
 # drivers/net/ethernet/broadcom/bnxt/bnxt_sriov.c, bnxt_sriov_configure
 _NEED_LINK: Final = frozenset({"bnxt_en"})
-# drivers/vdpa: they make vDPA devices of their VFs.
-_MANAGEMENT: Final = frozenset({"mlx5_core"})
 HOST: Final[Host] = synthetic.host(
     packages=2,
     cores=4,
@@ -62,6 +60,8 @@ class SriovKernel:
     refuses: dict[str, int] = field(default_factory=dict)  # port -> errno of its sriov_configure
     refused: dict[str, int] = field(default_factory=dict)  # "enp33s0f0 vf 0 trust" -> errno of the PF's driver
     vdpa_driver: str | None = "vhost_vdpa"  # what takes a new vDPA device; None: nothing is loaded
+    makes_vdpa: tuple[str, ...] = ("mlx5_core",)  # drivers whose vDPA modules are loaded
+    vdpa_macs: bool = True  # whether they take VDPA_ATTR_DEV_NET_CFG_MACADDR
 
     def __call__(self, tree: Path, path: str, text: str, before: str | None) -> None:
         """The reaction to a write."""
@@ -167,7 +167,7 @@ class SimulatedLinks:
         return tuple(
             f"pci/{one.name}"
             for one in places
-            if (one / "physfn").is_symlink() and (one / "driver").resolve().name in _MANAGEMENT
+            if (one / "physfn").is_symlink() and (one / "driver").resolve().name in self.kernel.makes_vdpa
         )
 
     def vdpa_configs(self) -> tuple[VdpaConfig, ...]:
@@ -186,6 +186,8 @@ class SimulatedLinks:
         self._changing(f"vdpa dev add name {name} mgmtdev {management}")
         if management not in self.vdpa_management_devices():
             raise refusal(errno.ENODEV, name)
+        if mac is not None and not self.kernel.vdpa_macs:
+            raise refusal(errno.EOPNOTSUPP, name)
         place = Path(os.path.realpath(self.tree / _DEVICES / management.removeprefix("pci/"))) / name
         if place.exists() or any(one.name.startswith("vdpa") for one in place.parent.iterdir()):
             raise refusal(errno.ENOSPC, name)
@@ -238,6 +240,11 @@ def booted(scratch: ScratchMachine) -> SriovKernel:
     scratch.kernel.reactions.append(made)
     scratch.kernel.links = lambda root: SimulatedLinks(root, made)
     return made
+
+
+def kernel_of(scratch: ScratchMachine) -> SriovKernel:
+    """The kernel of such a machine."""
+    return next(one for one in scratch.kernel.reactions if isinstance(one, SriovKernel))
 
 
 def with_vfs(scratch: ScratchMachine, pf: str, count: int, **settings: str) -> SriovKernel:

@@ -107,20 +107,17 @@ def _in_the_way(pf: Pf, nic: NicPlan, host: Host, own: tuple[Change, ...], where
 
 
 def _unrestorable(pf: Pf, own: tuple[Change, ...]) -> Iterator[Problem]:
-    """VLANs of somebody else that could not be put back."""
-    for change in own:
-        at = place(change)
-        anew = at is not None and at.what == COUNT
-        vfs = [
-            one for one in pf.attributes if at is not None and (anew or (one.vf, VfSetting.VLAN) == (at.vf, at.what))
-        ]
-        for one in vfs:
-            if one.vlan is not None and SERVICE_TAGGED in one.vlan:
-                yield Problem(
-                    what=f"VF {one.vf} has the VLAN {one.vlan}, which nfvhost could not put back",
-                    where=f"{RESOURCE}: {change.key}",
-                    hint=f"take it away yourself: ip link set {pf.netdev} vf {one.vf} vlan 0",
-                )
+    """VLANs of somebody else that would go and could not be put back."""
+    keys = {change.key for change in own}
+    count = f"{pf.pci} {COUNT}"
+    for one in pf.attributes:
+        key = count if count in keys else f"{pf.pci} vf {one.vf} {VfSetting.VLAN.value}"
+        if key in keys and one.vlan is not None and SERVICE_TAGGED in one.vlan:
+            yield Problem(
+                what=f"VF {one.vf} has the VLAN {one.vlan}, which nfvhost could not put back",
+                where=f"{RESOURCE}: {key}",
+                hint=f"take it away yourself: ip link set {pf.netdev} vf {one.vf} vlan 0",
+            )
 
 
 def _management(nic: NicPlan, host: Host, where: str) -> Iterator[Problem]:

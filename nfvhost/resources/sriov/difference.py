@@ -59,7 +59,7 @@ def _files(state: State, plan: Plan) -> Iterator[Change]:
         text = texts[image.path]
         if image.content != content_of(image.path, text):
             reason = "NetworkManager and systemd-networkd leave these ports' VFs alone"
-            yield _change(image.path, text_of(image.content), text, reason)
+            yield _change(image.path, text_of(image.path, image.content), text, reason)
 
 
 def _port(pf: Pf, nic: NicPlan) -> Iterator[Change]:

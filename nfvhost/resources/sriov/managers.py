@@ -17,7 +17,7 @@ RULES: Final = "/etc/udev/rules.d/90-nfvhost-vfs.rules"
 NETWORK: Final = "/etc/systemd/network/00-nfvhost-vfs.network"
 FILES: Final = (RULES, NETWORK)
 _HEAD: Final = "# Written by nfvhost, as a whole.\n"
-_SLOT: Final = re.compile(r"PCI_SLOT_NAME=([0-9a-f:.]+)")
+_SLOT: Final = re.compile(r"PCI_SLOT_NAME=([0-9a-f:.]+)\*")
 # `physfn` leads from a VF to its PF from the moment that the VF is there, whatever its interface is called; the uevent
 # of the PF names its address (drivers/pci/pci-driver.c, pci_uevent). Without `move` a VF that comes back from another
 # network namespace under a new name is taken (openshift/sriov-network-operator#414).
@@ -64,18 +64,18 @@ def content_of(path: str, text: str | None) -> bytes | None:
     """What the file holds that names these ports; None where it is not to be there."""
     if text is None:
         return None
-    ports = "".join(_RULE.format(pci=PciAddress.parse(pci)) for pci in text.split())
+    ports = "".join(_RULE.format(pci=pci) for pci in text.split())
     # All VFs of ours have the property; the ports are named for people, and so that a change is one of this file too.
     return (_HEAD + (ports if path == RULES else f"# VFs of {text}\n{_UNMANAGED}")).encode()
 
 
-def text_of(content: bytes | None) -> str | None:
-    """The ports that a file names; None where there is none."""
+def text_of(path: str, content: bytes | None) -> str | None:
+    """The ports that a file names, and whether somebody edited it; None where there is none."""
     if content is None:
         return None
     text = content.decode(errors="replace")
-    named = _SLOT.findall(text) or re.findall(r"(?m)^# VFs of (.*)$", text)
-    return " ".join(named) or "something else"
+    named = " ".join(_SLOT.findall(text) or re.findall(r"(?m)^# VFs of (.*)$", text))
+    return named if named and content_of(path, named) == content else f"{named or 'something else'}, edited"
 
 
 def reload(machine: Machine, *, interfaces: tuple[str, ...] = ()) -> None:
