@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from nfvhost.access import command
 from nfvhost.access.command import Completed
 from nfvhost.access.kernel_links import KernelLinks, Netlink
 from nfvhost.access.root import Root
 from nfvhost.errors import PreconditionError
+
+if TYPE_CHECKING:
+    # The library of Open vSwitch comes with it, which most verbs do without.
+    from nfvhost.access.switch_network import SwitchNetwork
 
 # Where distributions put it (ovs-ctl --help, OVS_RUNDIR).
 SYSTEM_OVSDB: Final = "unix:/run/openvswitch/db.sock"
@@ -28,6 +32,7 @@ class Machine:
     programs: str | None = None  # the only folder that commands are taken from; None: the system's own
     state_dir: str | None = None  # where journals are kept; None: the system's, or next to a private database
     kernel_links: KernelLinks | None = None  # VFs, links, vDPA; None: the running kernel's, where the tree is its own
+    switch_network: SwitchNetwork | None = None  # around ovs-vswitchd; None: around the one that runs on this machine
 
     @property
     def links(self) -> KernelLinks:

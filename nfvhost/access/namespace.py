@@ -29,7 +29,7 @@ DIRECTORY: Final = "/run/netns"
 
 
 def call_inside(netns: str, call: Callable[[], T], *, own_mounts: bool = False) -> T:
-    """What `call` returns in the named network namespace; commands that it runs are in there too.
+    """What `call` returns in the network namespace of that name or path; commands that it runs are in there too.
 
     With `own_mounts`, mounts made by `call` are seen by it and its children only, and go when the last of them
     ends. Runs in a thread of its own, since the kernel keeps namespaces per thread: the caller stays where it is.
@@ -93,8 +93,10 @@ def disable_transmit_checksum(netns: str, netdev: str) -> None:
 
 def _enter(netns: str, *, own_mounts: bool) -> None:
     """Nothing; the calling thread is in the namespace from here on."""
+    # A path, such as /proc/<pid>/ns/net, stays what it is.
+    place = os.path.join(DIRECTORY, netns)
     try:
-        descriptor = os.open(f"{DIRECTORY}/{netns}", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
         try:
             _libc("setns", descriptor, _CLONE_NEWNET)
         finally:
@@ -106,7 +108,7 @@ def _enter(netns: str, *, own_mounts: bool) -> None:
     except OSError as error:
         raise PreconditionError(
             f"the network namespace cannot be entered: {error.strerror}",
-            where=f"{DIRECTORY}/{netns}",
+            where=place,
             hint="run as root; `ip netns list` shows the namespaces",
         ) from error
 

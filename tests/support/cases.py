@@ -11,6 +11,7 @@ import cpu_kernel
 import package_programs
 import pci_machines
 import programs
+import routing_kernel
 import rpm_programs
 import sriov_kernel
 import synthetic
@@ -36,9 +37,10 @@ from nfvhost.model.plan import (
     Plan,
     PowerPlan,
     ReservedHugepages,
+    TunnelPlan,
     VfSettings,
 )
-from nfvhost.model.profile import CpuGovernor, Isolation, LinkState, Role
+from nfvhost.model.profile import CpuGovernor, Isolation, LinkState, Role, TunnelType
 from nfvhost.planner.fingerprint import planned_host
 from nfvhost.resources import Resource
 from nfvhost.resources.boot_unit import BootUnit
@@ -54,6 +56,7 @@ from nfvhost.resources.nova_conf import NOVA_CONF
 from nfvhost.resources.packages import Packages
 from nfvhost.resources.power import Power
 from nfvhost.resources.sriov import Sriov
+from nfvhost.resources.underlay import Underlay
 from nfvhost.resources.vdpa import Vdpa
 
 HOST: Final = synthetic.host(packages=2, cores=4, node_mib=8192)
@@ -380,6 +383,54 @@ CPUSETS: Final = {
     **cpu_kernel.cpuset_files({"init.scope": "", "machine.slice": "", "system.slice": "", "user.slice": ""}),
 }
 
+
+def tunnel(name: str, kind: TunnelType = TunnelType.VXLAN, **facts: Any) -> TunnelPlan:  # noqa: ANN401 - fields of TunnelPlan
+    """A tunnel over IPv4 to a network behind a gateway of br-phy."""
+    known: dict[str, Any] = {
+        "bridge": "br-int",
+        "local": "10.0.0.1",
+        "remote": "10.9.9.9",
+        "segments": (),
+        "networks": (),
+        "key": 42,
+        "flow_label": None,
+        "mtu": 1450,
+        "underlay_bridge": "br-phy",
+        "underlay_prefix": 24,
+        "gateway": "10.0.0.2",
+        "gateway_mac": None,
+    }
+    return TunnelPlan(name=name, type=kind, **(known | facts))
+
+
+def switch_of_a_kernel(scratch: ScratchMachine) -> None:
+    """The network of its file is around its Open vSwitch."""
+    scratch.kernel.network = routing_kernel.RoutingKernel
+
+
+TUNNELS: Final = (
+    tunnel("far", gateway_mac="02:00:00:00:00:02"),
+    tunnel("far2", key=43, remote="10.9.9.10", gateway_mac="02:00:00:00:00:02"),
+    tunnel(
+        "near",
+        TunnelType.GENEVE,
+        local="fd00:a::1",
+        remote="fd00:a::9",
+        underlay_prefix=64,
+        underlay_bridge="br-six",
+        gateway=None,
+        mtu=1430,
+    ),
+)
+# br-phy is as ovs-vswitchd makes it; br-six has less of everything than it needs.
+UNDERLAY: Final = routing_kernel.with_routing(
+    routing_kernel.network("br-phy", "br-six"),
+    interfaces=(
+        *(one for one in routing_kernel.network("br-phy").routing.interfaces),
+        replace(routing_kernel.network("br-six", mtu=1400, ipv6=False).routing.interfaces[0]),
+    ),
+)
+
 CASES: Final = (
     Case(name="nova_conf", resource=NOVA_CONF, plan=plan(nova=NOVA), files=RDO),
     Case(
@@ -612,5 +663,19 @@ CASES: Final = (
         plan=SWITCH,
         files=FEDORA,
         programs=rpm_programs.PROGRAMS,
+    ),
+    Case(
+        name="underlay",
+        resource=Underlay(settle_s=0.0),
+        plan=plan(tunnels=TUNNELS),
+        files=routing_kernel.file_of(UNDERLAY),
+        prepare=switch_of_a_kernel,
+    ),
+    Case(
+        name="underlay-replanned",
+        resource=Underlay(settle_s=0.0),
+        plan=plan(tunnels=(tunnel("far", gateway="10.0.0.3", gateway_mac="02:00:00:00:00:03"),)),
+        files=routing_kernel.file_of(routing_kernel.an_earlier_plan()),
+        prepare=switch_of_a_kernel,
     ),
 )

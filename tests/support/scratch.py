@@ -14,6 +14,7 @@ from typing import Final
 from nfvhost.access.kernel_links import KernelLinks
 from nfvhost.access.machine import Machine
 from nfvhost.access.root import DirectoryRoot
+from nfvhost.access.switch_network import SwitchNetwork
 from nfvhost.errors import ApplyError
 
 _COMPACT: Final = "/proc/sys/vm/compact_memory"
@@ -49,6 +50,7 @@ class Kernel:
     # a reaction for each area is in a module of its own.
     reactions: list[Callable[[Path, str, str, str | None], None]] = field(default_factory=list)
     links: Callable[[ScratchRoot], KernelLinks] | None = None  # its door by netlink; None: it has none
+    network: Callable[[ScratchRoot], SwitchNetwork] | None = None  # around its Open vSwitch; None: it runs none
 
 
 class ScratchRoot(DirectoryRoot):
@@ -142,7 +144,14 @@ class ScratchMachine:
         """Its doors; the lock of an apply is beside the database that it would have."""
         root = ScratchRoot(self.tree, self.kernel)
         links = self.kernel.links(root) if self.kernel.links is not None else None
-        return Machine(root=root, ovsdb=f"unix:{self.top}/db.sock", programs=str(self.programs), kernel_links=links)
+        network = self.kernel.network(root) if self.kernel.network is not None else None
+        return Machine(
+            root=root,
+            ovsdb=f"unix:{self.top}/db.sock",
+            programs=str(self.programs),
+            kernel_links=links,
+            switch_network=network,
+        )
 
     def commands(self) -> list[str]:
         """The commands that ran."""
