@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -106,6 +107,10 @@ def apply(  # noqa: PLR0913 - one for each option of the command
             _carry_out_all(run, list(zip(seen, courses, strict=True)))
         finally:
             run.close()
+        if run.touched:
+            # An old journal that cannot be read is told by `history`, and is no reason to undo what was made.
+            with suppress(NfvhostError):
+                prune(store)
     return Report(
         results=tuple(run.results),
         warnings=tuple(str(found) for one in seen for found in one.resource.findings(one.state, plan)),
@@ -284,7 +289,6 @@ class _Run:
             ),
             befores=[before_of(Work(one.resource, one.state, one.changes)) for one in self._expected],
         )
-        prune(self._store)
         if self._confirm_within_s is not None:
             start_reverter(self._machine, self._writer.id, within_s=self._confirm_within_s)
 
