@@ -229,12 +229,18 @@ class Packages:
         self, machine: Machine, before: State, changes: tuple[Change, ...], *, force: bool = False
     ) -> tuple[Problem, ...]:
         keys = {change.key for change in changes}
+        # A switch that did not run before, and that has ports of others by now, takes them down when it goes.
+        bridges = _bridges(machine) if before.running is None and before.build is not None and not force else ()
+        if bridges:
+            what = f"stays: Open vSwitch has the bridges {', '.join(bridges)}, which are somebody else's"
+            hint = "--force takes it away nevertheless"
+            return tuple(Problem(what=what, where=f"{RESOURCE}: {key}", hint=hint) for key in sorted(keys - {_DPKG}))
         left: list[Problem] = [] if force else list(self.foreign(machine, before, changes))
         if _CHOICE in keys and not left:
             left += _tried(_CHOICE, lambda: _choose_back(machine, before))
         asked = tuple(one for one in before.wanted if one.key in keys and not one.installed)
         if asked:
-            left += _depart(machine, before, asked, force=force)
+            left += _depart(machine, before, asked)
         if _PROCESS in keys and before.service is not None:
             left += _tried(_PROCESS, lambda: _process_back(machine, before, before.service or ""))
         return tuple(left)
@@ -300,7 +306,7 @@ def _process_back(machine: Machine, before: State, service: str) -> None:
         switch.restart(machine)
 
 
-def _depart(machine: Machine, before: State, asked: tuple[Wanted, ...], *, force: bool) -> list[Problem]:
+def _depart(machine: Machine, before: State, asked: tuple[Wanted, ...]) -> list[Problem]:
     manager = MANAGERS[before.manager or ""]
     inventory = manager.read_inventory(machine, whole=True)
     if inventory.interrupted:
@@ -316,12 +322,6 @@ def _depart(machine: Machine, before: State, asked: tuple[Wanted, ...], *, force
         residual=before.residual,
         manual=manager.manual_marks(machine, inventory),
     )
-    switches = [one for one in manager.SWITCHES if one in leaving.purge + leaving.remove]
-    bridges = _bridges(machine) if switches and not force else ()
-    if bridges:
-        what = f"stays installed: Open vSwitch has the bridges {', '.join(bridges)}, which are somebody else's"
-        key = _key_of(switches[0], asked)
-        return [Problem(what=what, where=f"{RESOURCE}: {key}", hint="--force removes it nevertheless")]
     left = _tried(asked[0].key, lambda: manager.depart(machine, leaving))
     left += [
         Problem(what=f"{name} stays: {why}", where=f"{RESOURCE}: {_key_of(name, asked)}") for name, why in leaving.stays
