@@ -22,6 +22,7 @@ from nfvhost.resources.ovs_dpdk import OvsDpdk
 from nfvhost.resources.packages import Packages
 from nfvhost.resources.power import Power
 from nfvhost.resources.sriov import SRIOV
+from nfvhost.resources.underlay import Underlay
 from nfvhost.resources.vdpa import VDPA_DEVICES
 
 # Each resource has a state type of its own, which nobody but itself looks into.
@@ -37,6 +38,7 @@ ORDER: Final[tuple[Resource[Any], ...]] = (
     VDPA_DEVICES,
     OvsDpdk(),
     CpuPartition(),
+    Underlay(),
     Irq(),
     Power(),
     NEUTRON_CONF,
