@@ -176,7 +176,7 @@ def test_an_apply_that_nobody_confirms_is_rolled_back_by_itself(desk: Desk) -> N
     desk.apply(desk.plan("cycles", pmd_rxq_assign="cycles"), "--confirm-within", str(WITHIN_S))
     assert desk.key("pmd-rxq-assign") == "cycles"
 
-    assert wait_for(lambda: desk.key("pmd-rxq-assign") == "", timeout_s=WITHIN_S + 20, interval_s=0.2)
+    assert wait_for(lambda: desk.key("pmd-rxq-assign") == "", timeout_s=60.0, interval_s=0.2)
 
     assert now_s() - begun >= WITHIN_S
     assert wait_for(lambda: desk.history()[0]["outcome"] == "rolled-back", timeout_s=10.0)
@@ -216,7 +216,7 @@ def test_an_apply_whose_whole_session_is_killed_is_rolled_back_all_the_same(desk
         "        os.killpg(0, signal.SIGKILL)\n"
         "machine = Machine(root=DirectoryRoot('/'), ovsdb=sys.argv[1])\n"
         "plan = load_plan(sys.argv[2])\n"
-        f"engine.apply(plan, machine, inspect_host(machine.root), progress=killed, confirm_within_s={WITHIN_S})\n"
+        f"engine.apply(plan, machine, inspect_host(machine.root), progress=killed, confirm_within_s={3 * WITHIN_S})\n"
     )
     plan = desk.plan("cycles", pmd_rxq_assign="cycles")
     done = run([sys.executable, "-c", program, desk.bed.switch.sandbox.ovsdb, plan], timeout_s=60)
@@ -224,7 +224,7 @@ def test_an_apply_whose_whole_session_is_killed_is_rolled_back_all_the_same(desk
     assert desk.history()[0]["outcome"] == Stage.HALF_APPLIED
     assert desk.key("pmd-rxq-assign") == "cycles"
 
-    assert wait_for(lambda: desk.history()[0]["outcome"] == "rolled-back", timeout_s=WITHIN_S + 20, interval_s=0.5)
+    assert wait_for(lambda: desk.history()[0]["outcome"] == "rolled-back", timeout_s=60.0, interval_s=0.5)
 
     assert desk.bed.rows() == before
 
@@ -255,7 +255,7 @@ def test_a_resumption_that_finds_nothing_left_to_write_is_rolled_back_unless_con
     desk.apply(plan, "--resume", "--confirm-within", str(WITHIN_S))
 
     assert desk.bed.transactions() == written
-    assert wait_for(lambda: desk.history()[0]["outcome"] == "rolled-back", timeout_s=WITHIN_S + 20, interval_s=0.5)
+    assert wait_for(lambda: desk.history()[0]["outcome"] == "rolled-back", timeout_s=60.0, interval_s=0.5)
     assert desk.bed.rows() == before
 
 
