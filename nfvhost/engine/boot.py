@@ -29,7 +29,7 @@ from nfvhost.model.report import Drift, Outcome, Result
 from nfvhost.planner.fingerprint import ABSENT, stale_facts
 from nfvhost.resources import Resource
 from nfvhost.resources.order import ORDER, resources_at_boot, resources_for
-from nfvhost.resources.ovs_dpdk.place import document_path
+from nfvhost.resources.ovs_dpdk.place import is_about
 
 # An apply that starts Open vSwitch anew is what the services unit waits for: below the unit's TimeoutStartSec.
 _LOCK_S: Final = 500.0
@@ -392,8 +392,7 @@ def _concerns(problem: Problem, change: Change) -> bool:
         return False
     if problem.where == f"{change.resource}: {change.key}":
         return True
-    path = document_path(change.key) if change.resource in _TOGETHER else None
-    return path is not None and (problem.where == path or problem.where.startswith(f"{path}."))
+    return change.resource in _TOGETHER and is_about(problem.where, change.key)
 
 
 def _placed(problems: Iterable[Problem], resource: Resource[Any], change: Change) -> Iterator[Problem]:

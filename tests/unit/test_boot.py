@@ -58,6 +58,7 @@ class Rack:
     needs: Rack | None = None
     refuses: frozenset[str] = frozenset()
     fails: frozenset[str] = frozenset()
+    wrong: tuple[Problem, ...] = ()
     bug: bool = False
     calls: list[tuple[str, ...]] = field(default_factory=list)
 
@@ -97,7 +98,8 @@ class Rack:
         del state, plan, host
         if self.needs is not None and self.needs.unmet:
             return (Unmet(what=f"{self.name} stands on {self.needs.name}", met_by=self.needs.name),)
-        return tuple(Problem(what="must not", where=f"{self.name}: {key}") for key in sorted(self.refuses))
+        refusals = (Problem(what="must not", where=f"{self.name}: {key}") for key in sorted(self.refuses))
+        return (*refusals, *self.wrong)
 
     @property
     def unmet(self) -> bool:
@@ -297,6 +299,39 @@ def test_a_nic_that_is_not_the_planned_one_is_told_and_left_alone(
 
     assert [(problem.where, problem.what) for problem in booted.problems] == [(CARDS[0], what)]
     assert one.calls == [(CARDS[1],)]
+
+
+def test_a_port_of_the_switch_that_must_not_be_made_keeps_no_other_from_it(yard: Yard) -> None:
+    where = "ovs.bridges.br0.ports.p0.options.dpdk-devargs"
+    keys = ("bridge br0", "port br0/p0", "port br0/p0 options:n_rxq", "port br0/p00")
+    switch = Rack("ovs_dpdk", dict.fromkeys(keys, "old"), wrong=(Problem(what="no NIC is there", where=where),))
+
+    booted = yard.boot(switch)
+
+    assert [str(problem) for problem in booted.problems] == [f"{where}: no NIC is there"]
+    assert switch.calls == [("bridge br0", "port br0/p00")]
+
+
+def test_a_bridge_that_must_not_be_made_keeps_its_ports_from_it(yard: Yard) -> None:
+    keys = ("other_config:dpdk-init", "bridge br0", "port br0/p0", "bridge br1")
+    wrong = (Problem(what="is there already", where="ovs.bridges.br0"),)
+    switch = Rack("ovs_dpdk", dict.fromkeys(keys, "old"), wrong=wrong)
+    yard.boot(switch)
+    assert switch.calls == [("other_config:dpdk-init", "bridge br1")]
+
+
+def test_settings_of_the_switch_are_never_made_one_by_one(yard: Yard) -> None:
+    switch = Rack("ovs_dpdk", {"a": "old", "b": "old"}, fails=frozenset({"a"}))
+    booted = yard.boot(switch)
+    assert switch.calls == [("a", "b")]
+    assert [result.outcome for result in booted.results] == [Outcome.FAILED, Outcome.FAILED]
+
+
+def test_a_problem_of_the_whole_resource_holds_all_of_it_back(yard: Yard) -> None:
+    one, other = rack(wrong=(Problem(what="read-only"),)), rack("vdpa")
+    booted = yard.boot(one, other)
+    assert [problem.what for problem in booted.problems] == ["read-only"]
+    assert (one.calls, other.calls) == ([], [CARDS])
 
 
 def test_a_nic_that_came_is_none_of_its_business(yard: Yard) -> None:

@@ -32,9 +32,20 @@ def parse_key(key: str) -> tuple[Place, str | None]:
     return Place(bridge, port or None), setting or None
 
 
-def document_path(key: str) -> str | None:
-    """Where a plan says what a key of a port or bridge is about: `ovs.bridges.br-phy.ports.dpdk0`; None for others."""
+def is_about(path: str, key: str) -> bool:
+    """Whether what is wrong at this path of a plan is in the way of that key.
+
+    `ovs.bridges.br-phy.ports.dpdk0.options` is about port dpdk0 alone, `ovs.bridges.br-phy.failMode` about the bridge
+    and all of its ports.
+    """
     place, _ = parse_key(key)
     if place.bridge is None:
-        return None
-    return f"ovs.bridges.{place.bridge}" + (f".ports.{place.port}" if place.port is not None else "")
+        return False
+    bridge = f"ovs.bridges.{place.bridge}"
+    rest = path.removeprefix(bridge) if path == bridge or path.startswith(f"{bridge}.") else None
+    if rest is None:
+        return False
+    if not rest.startswith(".ports."):
+        return True
+    port = f".ports.{place.port}"
+    return place.port is not None and (rest == port or rest.startswith(f"{port}."))
