@@ -41,7 +41,8 @@ class Underlay:
     kernel, and asks for neighbours itself; a planned `gatewayMac` is told to both. What nfvhost writes bears the
     protocol number 110, by which a later plan knows it.
 
-    Configured: nowhere; a boot and a restart of ovs-vswitchd forget it, and `nfvhost.service` makes it again.
+    Configured: nowhere; a boot forgets it, and `nfvhost.service` makes it again. A restart of ovs-vswitchd forgets what
+        only Open vSwitch knew, the `ovs-neighbour`.
     Active: addresses, routes, neighbours, state and MTU by rtnetlink, `/proc/sys/net/ipv6/conf/<bridge>/disable_ipv6`;
         `ovs/route/lookup` and `tnl/neigh/show` of ovs-vswitchd.
     Keys: `link br-phy`, `mtu br-phy`, `ipv6 br-phy`, `address br-phy 10.0.0.1/24`, `route 10.9.9.9/32`,
@@ -135,7 +136,9 @@ class Underlay:
             # Each time anew: with an address, the kernel removes routes that need it.
             network = door.read()
             now = value_at(network, place)
-            if network is None or _is_back(network, place, now, change):
+            if network is None:
+                return (*left, *_out_of_reach(machine, changes))
+            if _is_back(network, place, now, change):
                 continue
             theirs = () if force else tuple(_theirs(network, (change,), changes))
             if theirs:
@@ -187,7 +190,7 @@ def _is_back(network: Network, place: Place, now: str | None, change: Change) ->
 def _theirs(network: Network, changes: tuple[Change, ...], mine: tuple[Change, ...]) -> Iterator[Problem]:
     """The places of `changes` that someone else has made something of; `mine` are all changes of that apply.
 
-    What is not there is nobody's: a restart of Open vSwitch removes it.
+    What is not there is nobody's: it goes with the interface.
     """
     own = {parse_key(change.key) for change in mine}
     for change in changes:
@@ -201,6 +204,21 @@ def _theirs(network: Network, changes: tuple[Change, ...], mine: tuple[Change, .
             if users:
                 what = f"is in use by others now: {', '.join(users)}"
                 yield Problem(what=what, where=_where(change), hint="--force takes it away from them")
+
+
+def _out_of_reach(machine: Machine, changes: tuple[Change, ...]) -> Iterator[Problem]:
+    """What cannot be undone because no ovs-vswitchd runs: on this machine its interfaces outlive it (TUNSETPERSIST).
+
+    Those of a private switch go with its namespace.
+    """
+    for change in () if machine.private else changes:
+        way = parse_way(change.after or change.before)
+        bridge = way.bridge if way is not None else parse_key(change.key).bridge
+        if machine.root.exists(f"/sys/class/net/{bridge}"):
+            what = f"ovs-vswitchd does not run, and the interface {bridge} that it left is not touched"
+            yield Problem(
+                what=what, where=_where(change), hint="start it (systemctl start openvswitch-switch) and retry"
+            )
 
 
 def _users(network: Network, place: Place, own: set[Place]) -> tuple[str, ...]:

@@ -12,9 +12,10 @@ from nfvhost.resources.underlay.target import End, Target
 
 _HINTS = {
     Kind.MTU: "Open vSwitch keeps it at the smallest MTU of the bridge's ports",
-    Kind.LINK: "a restart of ovs-vswitchd makes the interface anew; apply the plan again",
-    Kind.ADDRESS: "a restart of ovs-vswitchd makes the interface anew; apply the plan again",
-    Kind.OVS_NEIGHBOUR: "Open vSwitch forgets it after 15 minutes without a packet, and believes what ARP tells it",
+    Kind.LINK: "a boot, and a bridge that is made anew, forget it; apply the plan again",
+    Kind.ADDRESS: "a boot, and a bridge that is made anew, forget it; apply the plan again",
+    Kind.OVS_NEIGHBOUR: "Open vSwitch forgets it at a restart and after 15 minutes without a packet, and believes ARP; "
+    "apply the plan again",
 }
 
 
