@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Final
 
+from nfvhost.drivers import DRIVERS, USERSPACE_DRIVERS
 from nfvhost.model.ovs_keys import INTERFACE_OPTIONS
 from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import (
@@ -126,8 +127,10 @@ _NAME: Final = _like(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}", "a name of at most 15 
 _LONG_NAME: Final = _like(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", "a name of letters, digits, _, - and .")
 # Of several guests alike, the number comes behind.
 _GUEST_NAME: Final = _like(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,70}", _LONG_NAME.expected)
-_DRIVER: Final = _like(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "the name of a kernel driver")
-_PRESENT_DRIVER: Final = _like(r"(?!\.{1,2}$)[^/\x00-\x1f\x7f]+", _DRIVER.expected)
+# Whatever a plan names is loaded as a module: only drivers of network cards.
+_DRIVERS: Final = frozenset(name for row in DRIVERS for name in row.kernel) | USERSPACE_DRIVERS
+_DRIVER: Final = Form(expected="a driver of network cards that nfvhost knows", fits=_DRIVERS.__contains__)
+_PRESENT_DRIVER: Final = _like(r"(?!\.{1,2}$)[^/\x00-\x1f\x7f]+", "the name of a kernel driver")
 _MAC: Final = re.compile(r"[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}")
 MAC: Final = Form(expected="the MAC address of one node, such as 02:00:00:00:00:01,", fits=_is_mac)
 # unix(7): sun_path has 108 bytes.

@@ -89,7 +89,7 @@ class Vdpa:
     Source: vdpa-dev(8), include/uapi/linux/vdpa.h, drivers/vdpa/vdpa.c, drivers/vhost/vdpa.c.
     """
 
-    settle_s: float = 5.0
+    settle_s: float = 2.0
 
     @property
     def name(self) -> str:

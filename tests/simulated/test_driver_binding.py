@@ -830,7 +830,7 @@ def chain(tmp_path: Path) -> tuple[Case, ScratchMachine]:
     return case, case.machine(tmp_path)
 
 
-CHAIN = (DRIVER_BINDING, Sriov(settle_s=0.0), VF_DRIVER_BINDING)
+CHAIN = (DRIVER_BINDING, Sriov(settle_s=0.0, appear_s=0.0), VF_DRIVER_BINDING)
 
 
 def apply_chain(case: Case, scratch: ScratchMachine) -> list[str]:

@@ -555,7 +555,7 @@ CASES: Final = (
     ),
     Case(
         name="sriov",
-        resource=Sriov(settle_s=0.0),
+        resource=Sriov(settle_s=0.0, appear_s=0.0),
         plan=VFS_PLAN,
         files=sriov_kernel.MANAGED,
         programs=sriov_kernel.PROGRAMS,
@@ -564,7 +564,7 @@ CASES: Final = (
     ),
     Case(
         name="sriov-through-zero",
-        resource=Sriov(settle_s=0.0),
+        resource=Sriov(settle_s=0.0, appear_s=0.0),
         plan=VFS_PLAN,
         files={},
         host=sriov_kernel.HOST,
@@ -572,7 +572,7 @@ CASES: Final = (
     ),
     Case(
         name="sriov-settings",
-        resource=Sriov(settle_s=0.0),
+        resource=Sriov(settle_s=0.0, appear_s=0.0),
         plan=VFS_PLAN,
         files={},
         host=sriov_kernel.HOST,

@@ -23,10 +23,10 @@ from nfvhost.model.profile import (
     VhostPort,
     VirtualPort,
 )
+from nfvhost.model.vdevs import parse_vdev
 from nfvhost.planner import nics, ovs
 from nfvhost.planner.notebook import Notebook
 from nfvhost.planner.releases import planned_releases
-from nfvhost.model.vdevs import parse_vdev
 
 BOARD = nic("0000:05:00.0", vendor="10ec", device="8168", driver="r8169", netdevs=("eno1",), management="default route")
 X710 = nic("0000:10:00.0")

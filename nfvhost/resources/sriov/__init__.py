@@ -47,7 +47,8 @@ class Sriov:
     IFLA_VFINFO_LIST of if_link.h; udev(7), systemd.network(5).
     """
 
-    settle_s: float = 10.0
+    settle_s: float = 2.0
+    appear_s: float = 10.0  # until VFs that were asked for are on the bus
 
     @property
     def name(self) -> str:
@@ -70,7 +71,7 @@ class Sriov:
         return tuple(findings(state, plan))
 
     def apply(self, machine: Machine, state: State, changes: tuple[Change, ...]) -> None:
-        carry_out(machine, state, changes, settle_s=self.settle_s)
+        carry_out(machine, state, changes, settle_s=self.appear_s)
 
     def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
         state = self.read(machine, plan)
@@ -106,7 +107,7 @@ class Sriov:
     def rollback(
         self, machine: Machine, before: State, changes: tuple[Change, ...], *, force: bool = False
     ) -> tuple[Problem, ...]:
-        return put_all_back(machine, before, changes, force=force, settle_s=self.settle_s)
+        return put_all_back(machine, before, changes, force=force, settle_s=self.appear_s)
 
 
 def _image(pf: Pf) -> Pf:

@@ -67,8 +67,11 @@ def make_vfs(root: Root, pci: PciAddress, count: int, *, settle_s: float) -> Non
     if pf.num_vfs == count:
         return
     if pf.num_vfs:
-        users = vf_users(root, (vf.pci for vf in pf.vfs))
-        if users:
+        # A driver that was bound a moment ago may not have made its interface yet (iavf does so from a work item),
+        # which looks as if another namespace had it.
+        vfs = tuple(vf.pci for vf in pf.vfs)
+        wait_for(lambda: not vf_users(root, vfs), timeout_s=settle_s)
+        if users := vf_users(root, vfs):
             named = "; ".join(f"{vf}: {', '.join(who)}" for vf, who in sorted(users.items()))
             raise PreconditionError(f"its VFs are in use: {named}", where=where, hint="end these guests first")
         # The kernel answers EBUSY to 4 -> 8: go through 0 (drivers/pci/iov.c, sriov_numvfs_store).
