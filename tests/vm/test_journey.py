@@ -1,0 +1,145 @@
+"""From a plan to a machine that is what the plan says after a reboot, and back again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import vm_edge
+from vm import VirtualMachine
+from vm_cache import step
+from vm_edge import HOST_CPUS, ISOLATED_CPUS, PF, PLAN, PMD_CPUS, UNDERLAY, VFS, WAN, Traces, nfvhost
+
+from nfvhost.model.cpuset import CpuSet
+
+
+class Journey:
+    """One machine on its way; a step that failed makes the rest of the way meaningless."""
+
+    def __init__(self, vm: VirtualMachine) -> None:
+        self.vm = vm
+        self.before: Traces | None = None
+        self._broken: str | None = None
+
+    @contextmanager
+    def leg(self, what: str) -> Iterator[VirtualMachine]:
+        """The machine, for one part of the way."""
+        assert self._broken is None, f"the journey ended with: {self._broken}"
+        self._broken = what
+        with step(what):
+            yield self.vm
+        self._broken = None
+
+
+@pytest.fixture(scope="module")
+def journey(vm: VirtualMachine) -> Journey:
+    vm.restore("installed")
+    return Journey(vm)
+
+
+def test_1_a_plan_uses_a_port_of_each_kind_and_shows_what_it_would_change(journey: Journey) -> None:
+    with journey.leg("plan") as vm:
+        vm_edge.make_plan(vm)
+        journey.before = vm_edge.traces(vm)
+        shown = nfvhost(vm, "diff", PLAN)
+        assert shown.code == 10
+        assert f"{UNDERLAY}: igb -> vfio-pci" in shown.out
+        assert f"{WAN}: e1000e -> vfio-pci" in shown.out
+        assert f"{PF} vfs: 0 -> 4" in shown.out
+        assert "hugepages=0:1,1:3" in shown.out
+        assert vm_edge.traces(vm) == journey.before
+        vm.save("planned")
+
+
+def test_2_an_apply_makes_what_can_be_made_now_and_asks_for_a_reboot(journey: Journey) -> None:
+    with journey.leg("apply") as vm:
+        applied = nfvhost(vm, "apply", PLAN, "--yes")
+        assert applied.code == 20
+        found = vm_edge.drivers(vm)
+        assert {found[one] for one in (UNDERLAY, WAN, *VFS)} == {"vfio-pci"}
+        assert found[vm_edge.MANAGEMENT] == "virtio-pci"
+        assert vm_edge.reachable(vm)
+        vm.save("applied")
+
+
+def test_3_the_boot_makes_the_rest_with_nobody_logged_in(journey: Journey) -> None:
+    with journey.leg("reboot") as vm:
+        vm.reboot()
+        assert vm_edge.failed_units(vm) == []
+        assert vm.shell("systemctl show -P Result nfvhost-devices nfvhost").split() == ["success", "success"]
+
+
+def test_4_the_machine_is_what_the_plan_says(journey: Journey) -> None:
+    with journey.leg("verify") as vm:
+        verified = nfvhost(vm, "verify", PLAN)
+        assert verified.code == 0
+        assert vm_edge.pages(vm) == "1 3"
+        assert CpuSet.parse(vm.read("/sys/devices/system/cpu/isolated").strip()) == ISOLATED_CPUS
+        found = vm_edge.threads(vm)
+        polling = {name: cpus for name, cpus in found.items() if name.startswith("pmd-")}
+        assert polling == {f"pmd-c{cpu:02d}": CpuSet([cpu]) for cpu in PMD_CPUS}
+        assert all(cpus <= HOST_CPUS for name, cpus in found.items() if name not in polling)
+        errors = vm.shell("for one in dpdk0 dpdk1; do ovs-vsctl get Interface $one link_state error; done")
+        assert errors.split() == ["up", "[]", "up", "[]"]
+        assert vm_edge.reachable(vm)
+
+
+def test_5_packets_pass_from_a_kernel_port_over_the_wire_to_the_switch(journey: Journey) -> None:
+    with journey.leg("packets") as vm:
+        netdev = vm.shell(f"ls /sys/bus/pci/devices/{PF}/net").strip()
+        vm.shell(
+            f"ip netns add far; ip link set {netdev} netns far; ip -n far address add 192.0.2.2/24 dev {netdev};"
+            f" ip -n far link set {netdev} up; ip address add 192.0.2.1/24 dev br-underlay; ip link set br-underlay up"
+        )
+        try:
+            answered = vm.run("ip", "netns", "exec", "far", "ping", "-c", "10", "-i", "0.5", "-W", "10", "192.0.2.1")
+            print(answered)  # noqa: T201 - the log of the tier
+            assert " 10 received" in answered.out
+            counted = vm.shell("ovs-vsctl get Interface dpdk1 statistics:rx_packets statistics:tx_packets")
+            assert all(int(one) >= 10 for one in counted.split())
+        finally:
+            vm.shell("ip netns delete far; ip address flush dev br-underlay; ip link set br-underlay down")
+
+
+def test_6_a_vf_that_is_bound_to_vfio_serves_dpdk(journey: Journey) -> None:
+    with journey.leg("a VF under DPDK") as vm:
+        port = ("add-port", "br-wan", "vf0", "--", "set", "Interface", "vf0", "type=dpdk")
+        vm.check("ovs-vsctl", "--timeout=120", *port, f"options:dpdk-devargs={VFS[0]}", timeout_s=180)
+        try:
+            assert vm.check("ovs-vsctl", "get", "Interface", "vf0", "error").strip() == "[]"
+            assert "igb_vf" in vm.check("ovs-vsctl", "get", "Interface", "vf0", "status:driver_name")
+        finally:
+            vm.check("ovs-vsctl", "--timeout=120", "del-port", "vf0", timeout_s=180)
+
+
+def test_7_a_second_apply_changes_nothing(journey: Journey) -> None:
+    with journey.leg("apply again") as vm:
+        again = nfvhost(vm, "apply", PLAN, "--yes")
+        assert again.code == 0
+        assert vm.shell("ls /var/lib/nfvhost/journal/*.jsonl").split() == ["/var/lib/nfvhost/journal/1.jsonl"]
+
+
+def test_8_a_new_kernel_boots_with_the_same_arguments(journey: Journey) -> None:
+    with journey.leg("a second kernel") as vm:
+        vm.shell('cd /boot; for one in vmlinuz initrd.img; do cp "$one-$(uname -r)" "$one-6.99.0-other"; done')
+        try:
+            vm.check("update-grub", timeout_s=300)
+            entries = vm.shell(r"grep -P '^\s+linux\s' /boot/grub/grub.cfg").splitlines()
+            assert any("6.99.0-other" in entry for entry in entries)
+            assert all("isolcpus=managed_irq,domain,2-7" in entry for entry in entries)
+        finally:
+            vm.shell("rm /boot/*-6.99.0-other; update-grub", timeout_s=300)
+
+
+def test_9_a_rollback_and_a_reboot_leave_the_machine_as_it_was(journey: Journey) -> None:
+    with journey.leg("rollback") as vm:
+        undone = nfvhost(vm, "rollback", "--yes")
+        assert undone.code in {0, 20}
+    with journey.leg("the reboot after it") as vm:
+        vm.reboot()
+        after = vm_edge.traces(vm)
+        assert after == journey.before
+        assert after.pages == "0 0"
+        assert vm_edge.failed_units(vm) == []
+        assert "isolcpus" not in vm.read("/proc/cmdline")
