@@ -1,4 +1,4 @@
-"""What the machine under test is made of, kept between runs and named by what it was made from."""
+"""What a tier's machine or cloud is made of, kept between runs and named by what it was made from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KEPT_S: Final = 14 * 24 * 3600
 
 
 @contextmanager
-def step(what: str) -> Iterator[None]:
+def step(what: str, *, tier: str = "vm") -> Iterator[None]:
     """Prints what was done and how long it took, also where it failed."""
     start = time.monotonic()
     outcome = "failed after"
@@ -28,7 +28,7 @@ def step(what: str) -> Iterator[None]:
         yield
         outcome = "took"
     finally:
-        print(f"vm: {what} {outcome} {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)  # noqa: T201 - the log of the tier
+        print(f"{tier}: {what} {outcome} {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)  # noqa: T201 - the log of the tier
 
 
 def digest(made_from: Iterable[str | bytes]) -> str:
@@ -41,27 +41,28 @@ def digest(made_from: Iterable[str | bytes]) -> str:
 
 
 @contextmanager
-def locked(name: str) -> Iterator[None]:
+def locked(name: str, *, cache: Path = CACHE) -> Iterator[None]:
     """One process at a time holds the lock of that name; a process that dies gives it back."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"{name}.lock").open("w") as lock:
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def artifact(name: str, made_from: Iterable[str | bytes], make: Callable[[Path], None]) -> Path:
+def artifact(name: str, made_from: Iterable[str | bytes], make: Callable[[Path], None], *, cache: Path = CACHE) -> Path:
     """The folder of that artifact, whole: made before from the same parts, or made now by `make` in an empty folder.
 
-    A build that is cut off leaves nothing that looks like one: it has its name only once it is on disk.
+    A build that is cut off leaves nothing that looks like one: it has its name only once it is on disk. `cache` is the
+    folder of a tier; its name is the tier's.
     """
-    place = CACHE / f"{name}-{digest(made_from)}"
+    place = cache / f"{name}-{digest(made_from)}"
     if not place.exists():
-        with locked(name):
+        with locked(name, cache=cache):
             if not place.exists():
-                _remove_leftovers(name)
-                fresh = Path(tempfile.mkdtemp(dir=CACHE, prefix=f".{name}-"))
+                _remove_leftovers(name, cache)
+                fresh = Path(tempfile.mkdtemp(dir=cache, prefix=f".{name}-"))
                 fresh.chmod(0o755)
-                with step(f"{name} (new: {place.name})"):
+                with step(f"{name} (new: {place.name})", tier=cache.name):
                     make(fresh)
                     os.sync()
                     fresh.rename(place)
@@ -69,8 +70,8 @@ def artifact(name: str, made_from: Iterable[str | bytes], make: Callable[[Path],
     return place
 
 
-def _remove_leftovers(name: str) -> None:
+def _remove_leftovers(name: str, cache: Path) -> None:
     """Removes cut-off builds, whose makers are gone since we hold the lock, and what has not been used for long."""
-    old = [one for one in CACHE.glob(f"{name}-*") if time.time() - one.stat().st_mtime > _KEPT_S]
-    for one in [*CACHE.glob(f".{name}-*"), *old]:
+    old = [one for one in cache.glob(f"{name}-*") if time.time() - one.stat().st_mtime > _KEPT_S]
+    for one in [*cache.glob(f".{name}-*"), *old]:
         shutil.rmtree(one)
