@@ -36,21 +36,33 @@ def call_inside(netns: str, call: Callable[[], T], *, own_mounts: bool = False) 
     """
     answer: list[T] = []
     failure: list[BaseException] = []
+    begun = False
+    gate = threading.Lock()
+    ended = threading.Event()
 
     def enter_and_call() -> None:
+        with gate:
+            if not begun:
+                return
         try:
             _enter(netns, own_mounts=own_mounts)
             answer.append(call())
         except BaseException as error:  # noqa: BLE001 - carried to the caller's thread, where it is raised
             failure.append(error)
+        finally:
+            ended.set()
 
-    thread = threading.Thread(target=enter_and_call, name=f"in-{netns}")
-    thread.start()
+    # An interrupt must not leave the call at work behind the caller's back: it either has not begun and never will, or
+    # is waited for. Not by Thread.join: interrupted once, it takes the thread for ended from then on (Python 3.11,
+    # Thread._wait_for_tstate_lock).
     try:
-        thread.join()
+        with gate:
+            threading.Thread(target=enter_and_call, name=f"in-{netns}").start()
+            begun = True
+        ended.wait()
     finally:
-        # An interrupt must not leave the call at work behind the caller's back.
-        thread.join()
+        if begun:
+            ended.wait()
     if failure:
         raise failure[0]
     return answer[0]

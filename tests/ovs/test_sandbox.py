@@ -422,3 +422,17 @@ def test_a_probe_of_a_switch_without_a_plan_says_that_none_is_applied() -> None:
     with pytest.raises(PreconditionError, match="no bridge yet") as raised:
         sandbox.probe(up())
     assert "nfvhost apply PLAN --ovsdb unix:" in str(raised.value)
+
+
+def test_an_interrupted_call_in_a_namespace_is_waited_for() -> None:
+    ended = []
+
+    def slow() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        sleep(0.5)
+        ended.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        call_inside("/proc/self/ns/net", slow)
+
+    assert ended
