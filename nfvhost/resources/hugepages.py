@@ -75,7 +75,8 @@ class Hugepages:
     Effect: now; pages at boot with the next reboot.
     Refuses: fewer pages than are in use, with the names of the holders; more than leaves the host what the plan
         promises it, or than is available now; a size that the kernel does not have.
-    Rollback: as many pages as before, of pools that nobody else has resized since.
+    Rollback: as many pages as before, of pools that nobody else has resized since. Pages that a process still holds
+        (ovs-vswitchd keeps DPDK's until it is restarted) are surplus then: the kernel frees them as it ends.
     Source: Documentation/admin-guide/mm/hugetlbpage.rst, mm/hugetlb.c.
     """
 
@@ -240,7 +241,7 @@ def _put_back(root: Root, before: State, change: Change) -> tuple[Problem, ...]:
         pool = resize_pool(node if before.by_node else None, size, pages=wanted, root=root)
     except NfvhostError as error:
         return tuple(Problem(what=one.what, where=where, hint=one.hint) for one in error.problems)
-    if pool.total == wanted:
+    if pool.total - pool.surplus == wanted:
         return ()
     what = f"{pool.total} pages instead of {wanted}, {pool.total - pool.free} of them in use"
     return (Problem(what=what + _naming(hugepage_holders(root, pool.node, size)), where=where),)
