@@ -54,7 +54,9 @@ def make_wires(netns: str, peers: tuple[str, str]) -> None:
             f"link add {wire.port} type veth peer name {wire.netdev} netns {peer} address {wire.mac}",
             # No address of its own for the port: it would speak, and be counted.
             *_with_ipv6(f"link set {wire.port} addrgenmode none"),
-            f"link set {wire.port} up",
+            # Nor an answer: beside the copy for af_packet, the kernel gets each frame too, and by default it answers
+            # ARP for any address of the namespace, a bridge's too (ip-sysctl.rst, arp_ignore), with this port's MAC.
+            f"link set {wire.port} arp off up",
         )
         _ip(
             peer,
