@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.host import CpuKind, cores
 
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from tests.conftest import Captured
 
 
+@pytest.mark.field_failure(34)
 def test_a_cpuset_smaller_than_the_machine_is_what_may_be_used(captured: Captured) -> None:
     host = captured("hwloc-16em64t-4s2ca2c-cpusetreorder").host
 
@@ -55,6 +58,7 @@ def test_two_machines_of_one_system_image_are_two_packages(captured: Captured) -
     assert all(len(core) == 2 for core in cores(host))
 
 
+@pytest.mark.field_failure(33)
 def test_a_node_that_is_offline_is_left_out_and_the_other_keeps_its_number(captured: Captured) -> None:
     host = captured("hwloc-offline-cpu0-node0").host
 

@@ -55,7 +55,7 @@ def applied(bench: Bench) -> tuple[Case, ScratchMachine]:
 
 
 @pytest.mark.field_failure(8)
-def test_ports_are_bound_before_open_vswitch_and_before_the_network(bench: Bench) -> None:
+def test_row_8_ports_are_bound_before_open_vswitch_and_before_the_network(bench: Bench) -> None:
     _, scratch = applied(bench)
 
     devices, _ = units(scratch)
@@ -65,7 +65,7 @@ def test_ports_are_bound_before_open_vswitch_and_before_the_network(bench: Bench
 
 
 @pytest.mark.field_failure(25)
-def test_vfs_are_there_before_the_agents_and_libvirt_start(bench: Bench) -> None:
+def test_row_25_vfs_are_there_before_the_agents_and_libvirt_start(bench: Bench) -> None:
     _, scratch = applied(bench)
 
     devices, services = units(scratch)
@@ -270,7 +270,7 @@ def test_a_rollback_knows_the_files_of_an_older_nfvhost(bench: Bench, monkeypatc
 
 
 @pytest.mark.field_failure(34)
-def test_in_a_container_nothing_is_written_and_the_machine_around_it_is_named(bench: Bench) -> None:
+def test_row_34_in_a_container_nothing_is_written_and_the_machine_around_it_is_named(bench: Bench) -> None:
     case, scratch = bench("boot_unit")
     scratch.put("/run/systemd/container", "lxc\n")
 

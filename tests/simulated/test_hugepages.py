@@ -44,7 +44,8 @@ def boot_pages(case: Case, *, count: int = 2) -> Case:
     )
 
 
-def test_fewer_pages_granted_than_asked_fails_with_the_numbers_and_is_taken_back(bench: Bench) -> None:
+@pytest.mark.field_failure(9)
+def test_row_9_fewer_pages_granted_than_asked_fails_with_the_numbers_and_is_taken_back(bench: Bench) -> None:
     case, scratch = bench("hugepages")
     before = scratch.snapshot()
     scratch.kernel.grants = {f"{POOL.format(0)}/nr_hugepages": 100}
@@ -58,7 +59,8 @@ def test_fewer_pages_granted_than_asked_fails_with_the_numbers_and_is_taken_back
     assert scratch.snapshot() == before
 
 
-def test_memory_in_pieces_is_compacted_and_the_rest_asked_for_again(bench: Bench) -> None:
+@pytest.mark.field_failure(9)
+def test_row_9_memory_in_pieces_is_compacted_and_the_rest_asked_for_again(bench: Bench) -> None:
     case, scratch = bench("hugepages")
     path = f"{POOL.format(0)}/nr_hugepages"
     scratch.kernel.grants, scratch.kernel.compacted = {path: 100}, {path: 512}
@@ -68,7 +70,8 @@ def test_memory_in_pieces_is_compacted_and_the_rest_asked_for_again(bench: Bench
     assert total(scratch, 0) == 512
 
 
-def test_one_node_is_asked_for_its_own_although_the_total_would_fit(bench: Bench) -> None:
+@pytest.mark.field_failure(11)
+def test_row_11_one_node_is_asked_for_its_own_although_the_total_would_fit(bench: Bench) -> None:
     case, scratch = bench("hugepages")
 
     run(case, scratch)
@@ -76,7 +79,8 @@ def test_one_node_is_asked_for_its_own_although_the_total_would_fit(bench: Bench
     assert (total(scratch, 0), total(scratch, 1)) == (512, 256)
 
 
-def test_a_pool_does_not_shrink_below_what_is_in_use_and_the_holders_are_named(bench: Bench) -> None:
+@pytest.mark.field_failure(13)
+def test_row_13_a_pool_does_not_shrink_below_what_is_in_use_and_the_holders_are_named(bench: Bench) -> None:
     case, scratch = bench("hugepages")
     occupy(scratch, 1, used=400)
     scratch.put("/dev/hugepages/rtemap_0", "")
@@ -105,7 +109,8 @@ def test_what_is_given_back_comes_before_what_is_taken(bench: Bench) -> None:
     ]
 
 
-def test_pages_that_would_starve_the_host_are_refused(bench: Bench) -> None:
+@pytest.mark.field_failure(10)
+def test_row_10_pages_that_would_starve_the_host_are_refused(bench: Bench) -> None:
     case, scratch = bench("hugepages")
     for path, text in pools(0, kb2048=16, kb1048576=6).items():
         scratch.put(path, text)
@@ -115,7 +120,8 @@ def test_pages_that_would_starve_the_host_are_refused(bench: Bench) -> None:
     assert "pools of 7168 MiB would leave 1024 of its 8192 MiB to the host, which is to keep 2048" in refusal
 
 
-def test_memory_that_is_taken_now_is_no_memory(bench: Bench) -> None:
+@pytest.mark.field_failure(10)
+def test_row_10_memory_that_is_taken_now_is_no_memory(bench: Bench) -> None:
     case, scratch = bench("hugepages")
     scratch.put("/sys/devices/system/node/node0/meminfo", "Node 0 MemFree: 102400 kB\n")
 
@@ -141,7 +147,8 @@ def test_pages_of_the_boot_wait_for_it_and_nothing_is_written(bench: Bench) -> N
     ]
 
 
-def test_a_boot_that_reserved_fewer_pages_on_one_node_is_drift_of_that_node(bench: Bench) -> None:
+@pytest.mark.field_failure(9, 11)
+def test_rows_9_and_11_a_boot_that_reserved_fewer_pages_on_one_node_is_drift_of_that_node(bench: Bench) -> None:
     one, scratch = bench("hugepages")
     case = boot_pages(one)
     scratch.put("/proc/cmdline", f"ro {' '.join(case.plan.kernel_args)}\n")

@@ -77,7 +77,8 @@ def test_the_drop_in_holds_what_nova_wants_in_its_own_words(bench: Bench) -> Non
     )
 
 
-def test_where_the_drop_in_is_read_last_it_replaces_a_foreign_value_and_says_so(bench: Bench) -> None:
+@pytest.mark.field_failure(17)
+def test_row_17_where_the_drop_in_is_read_last_it_replaces_a_foreign_value_and_says_so(bench: Bench) -> None:
     case, scratch = bench("nova_conf")
 
     assert refusals(case, scratch) == []
@@ -86,7 +87,8 @@ def test_where_the_drop_in_is_read_last_it_replaces_a_foreign_value_and_says_so(
     ]
 
 
-def test_on_debian_nova_conf_is_read_after_the_drop_in_and_is_named_where_it_wins(bench: Bench) -> None:
+@pytest.mark.field_failure(17)
+def test_row_17_on_debian_nova_conf_is_read_after_the_drop_in_and_is_named_where_it_wins(bench: Bench) -> None:
     case, scratch = bare(bench, "nova_conf", DEBIAN_NOVA)
 
     (refusal,) = refusals(case, scratch)

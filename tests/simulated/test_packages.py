@@ -108,7 +108,7 @@ def test_of_an_installed_switch_the_number_is_known_without_asking(bench: Bench)
 
 
 @pytest.mark.field_failure(5)
-def test_a_driver_that_this_release_has_not_is_refused_before_anything_is_changed(bench: Bench) -> None:
+def test_row_5_a_driver_that_this_release_has_not_is_refused_before_anything_is_changed(bench: Bench) -> None:
     case, scratch = bench("packages")
     scratch.put(f"{IDS}/vendor", "0x10ec\n")
     scratch.put(f"{IDS}/device", "0x8125\n")
@@ -235,7 +235,7 @@ def test_a_switch_that_runs_without_dpdk_is_started_anew_and_its_links_are_said_
 
 
 @pytest.mark.field_failure(1)
-def test_a_switch_that_carries_management_is_not_restarted(bench: Bench) -> None:
+def test_row_1_a_switch_that_carries_management_is_not_restarted(bench: Bench) -> None:
     case, scratch = bench("packages-plain-switch")
     bridge = Netdev(
         name="br-mgmt",
@@ -289,7 +289,7 @@ def test_a_plan_without_open_vswitch_needs_nothing(bench: Bench) -> None:
 
 
 @pytest.mark.field_failure(27)
-def test_vdpa_devices_need_the_vdpa_tool_alone(bench: Bench) -> None:
+def test_row_27_vdpa_devices_need_the_vdpa_tool_alone(bench: Bench) -> None:
     case, scratch = bench("packages")
     vdpa = replace(case.plan, ovs=None, nics=(nic("0000:20:00.0", Role.VDPA),))
 

@@ -141,7 +141,7 @@ def test_settings_are_listed_before_the_vfs_are_there_by_the_same_keys(bench: Be
 
 
 @pytest.mark.field_failure(23)
-def test_network_managers_are_told_to_leave_vfs_alone_before_there_are_any(bench: Bench) -> None:
+def test_row_23_network_managers_are_told_to_leave_vfs_alone_before_there_are_any(bench: Bench) -> None:
     case, scratch = bench("sriov")
 
     run(case, scratch)
@@ -164,7 +164,7 @@ def test_network_managers_are_told_to_leave_vfs_alone_before_there_are_any(bench
 
 
 @pytest.mark.field_failure(23)
-def test_vfs_that_are_there_already_are_looked_at_again_by_udev(bench: Bench) -> None:
+def test_row_23_vfs_that_are_there_already_are_looked_at_again_by_udev(bench: Bench) -> None:
     case, scratch = bench("sriov-settings")
     for path, text in sriov_kernel.MANAGED.items():
         scratch.put(path, text)
@@ -182,7 +182,7 @@ def test_vfs_that_are_there_already_are_looked_at_again_by_udev(bench: Bench) ->
 
 @pytest.mark.field_failure(23)
 @pytest.mark.parametrize("missing", ["/usr/lib/systemd/systemd-networkd", "/usr/sbin/NetworkManager"])
-def test_only_managers_that_are_installed_get_files(bench: Bench, missing: str) -> None:
+def test_row_23_only_managers_that_are_installed_get_files(bench: Bench, missing: str) -> None:
     case, scratch = bench("sriov")
     (scratch.tree / missing.strip("/")).unlink()
 
@@ -193,7 +193,7 @@ def test_only_managers_that_are_installed_get_files(bench: Bench, missing: str) 
 
 
 @pytest.mark.field_failure(23)
-def test_rules_that_somebody_edited_are_drift_and_written_anew(bench: Bench) -> None:
+def test_row_23_rules_that_somebody_edited_are_drift_and_written_anew(bench: Bench) -> None:
     case, scratch = bench("sriov")
     run(case, scratch)
     scratch.put(RULES, scratch.read(RULES).replace("|move", ""))
@@ -227,7 +227,7 @@ def test_a_plan_without_vfs_takes_the_files_away(bench: Bench) -> None:
 
 
 @pytest.mark.field_failure(24)
-def test_fewer_vfs_than_asked_for_are_a_failure_with_the_numbers_and_are_taken_back(bench: Bench) -> None:
+def test_row_24_fewer_vfs_than_asked_for_are_a_failure_with_the_numbers_and_are_taken_back(bench: Bench) -> None:
     case, scratch = bench("sriov")
     before = scratch.snapshot()
     kernel_of(scratch).grants[X710] = 2
@@ -241,7 +241,7 @@ def test_fewer_vfs_than_asked_for_are_a_failure_with_the_numbers_and_are_taken_b
 
 @pytest.mark.field_failure(24)
 @pytest.mark.parametrize("number", [errno.ENOMEM, errno.ENOSPC])
-def test_vfs_that_find_no_room_are_a_failure_that_names_the_kernel_argument_and_the_bios(
+def test_row_24_vfs_that_find_no_room_are_a_failure_that_names_the_kernel_argument_and_the_bios(
     bench: Bench, number: int
 ) -> None:
     case, scratch = bench("sriov")
@@ -258,7 +258,7 @@ def test_vfs_that_find_no_room_are_a_failure_that_names_the_kernel_argument_and_
 
 
 @pytest.mark.field_failure(24)
-def test_a_port_whose_driver_makes_no_vfs_without_a_link_is_set_up_first(bench: Bench) -> None:
+def test_row_24_a_port_whose_driver_makes_no_vfs_without_a_link_is_set_up_first(bench: Bench) -> None:
     case, scratch = bench("sriov")
     case = of_port(case, BNXT)
     assert [change.key for change in differences(case, scratch)][-2:] == [f"{BNXT} link", f"{BNXT} vfs"]
@@ -271,7 +271,7 @@ def test_a_port_whose_driver_makes_no_vfs_without_a_link_is_set_up_first(bench: 
 
 
 @pytest.mark.field_failure(24)
-def test_a_port_that_is_down_and_makes_vfs_all_the_same_stays_down_and_is_told(bench: Bench) -> None:
+def test_row_24_a_port_that_is_down_and_makes_vfs_all_the_same_stays_down_and_is_told(bench: Bench) -> None:
     case, scratch = bench("sriov")
     scratch.put(f"/sys/class/net/{netdev_of(X710)}/flags", "0x1002\n")
 
@@ -280,7 +280,7 @@ def test_a_port_that_is_down_and_makes_vfs_all_the_same_stays_down_and_is_told(b
 
 
 @pytest.mark.field_failure(24)
-def test_vfs_that_went_since_are_drift(bench: Bench) -> None:
+def test_row_24_vfs_that_went_since_are_drift(bench: Bench) -> None:
     case, scratch = bench("sriov")
     case = of_port(case)
     run(case, scratch)
@@ -293,7 +293,7 @@ def test_vfs_that_went_since_are_drift(bench: Bench) -> None:
 
 
 @pytest.mark.field_failure(25)
-def test_vfs_are_made_before_their_drivers_their_vdpa_devices_and_all_who_look_for_them() -> None:
+def test_row_25_vfs_are_made_before_their_drivers_their_vdpa_devices_and_all_who_look_for_them() -> None:
     names = [resource.name for resource in ORDER]
 
     order = [names.index(name) for name in ("driver_binding", "sriov", "vf_driver_binding", "vdpa", "ovs_dpdk")]
@@ -303,7 +303,7 @@ def test_vfs_are_made_before_their_drivers_their_vdpa_devices_and_all_who_look_f
 
 
 @pytest.mark.field_failure(26)
-def test_vfs_do_not_change_while_a_guest_has_one_which_is_named(bench: Bench) -> None:
+def test_row_26_vfs_do_not_change_while_a_guest_has_one_which_is_named(bench: Bench) -> None:
     case, scratch = bench("sriov-through-zero")
     group = (scratch.tree / f"{PCI}/{vf_of(X710, 1)}/iommu_group".strip("/")).resolve().name
     hold(scratch, f"/dev/vfio/{group}")
@@ -315,7 +315,7 @@ def test_vfs_do_not_change_while_a_guest_has_one_which_is_named(bench: Bench) ->
 
 
 @pytest.mark.field_failure(26)
-def test_a_guest_that_came_between_the_check_and_the_change_keeps_its_vf(bench: Bench) -> None:
+def test_row_26_a_guest_that_came_between_the_check_and_the_change_keeps_its_vf(bench: Bench) -> None:
     case, scratch = bench("sriov-through-zero")
     case = of_port(case)
     machine = scratch.machine()
@@ -331,7 +331,7 @@ def test_a_guest_that_came_between_the_check_and_the_change_keeps_its_vf(bench: 
 
 
 @pytest.mark.field_failure(26)
-def test_a_guest_that_has_a_vf_by_now_keeps_it_at_a_rollback_too(bench: Bench) -> None:
+def test_row_26_a_guest_that_has_a_vf_by_now_keeps_it_at_a_rollback_too(bench: Bench) -> None:
     case, scratch = bench("sriov")
     case = of_port(case)
     machine = scratch.machine()
@@ -350,7 +350,7 @@ def test_a_guest_that_has_a_vf_by_now_keeps_it_at_a_rollback_too(bench: Bench) -
 
 
 @pytest.mark.field_failure(26)
-def test_vfs_do_not_change_while_a_guest_has_one_by_vdpa(bench: Bench) -> None:
+def test_row_26_vfs_do_not_change_while_a_guest_has_one_by_vdpa(bench: Bench) -> None:
     case, scratch = bench("sriov-through-zero")
     sriov_kernel.with_vdpa(scratch, vf_of(X710, 0), "vdpa0", driver="vhost_vdpa")
     hold(scratch, "/dev/vhost-vdpa-0")
@@ -362,7 +362,7 @@ def test_vfs_do_not_change_while_a_guest_has_one_by_vdpa(bench: Bench) -> None:
 
 
 @pytest.mark.field_failure(26)
-def test_vfs_do_not_change_while_another_network_namespace_has_the_interface_of_one(bench: Bench) -> None:
+def test_row_26_vfs_do_not_change_while_another_network_namespace_has_the_interface_of_one(bench: Bench) -> None:
     case, scratch = bench("sriov-through-zero")
     vf = scratch.tree / f"{PCI}/{vf_of(X710, 0)}/net".strip("/")
     (vf / netdev_of(vf_of(X710, 0))).rename(scratch.top / "elsewhere")
@@ -373,7 +373,7 @@ def test_vfs_do_not_change_while_another_network_namespace_has_the_interface_of_
 
 
 @pytest.mark.field_failure(26)
-def test_vfs_do_not_change_while_something_stands_on_the_interface_of_one(bench: Bench) -> None:
+def test_row_26_vfs_do_not_change_while_something_stands_on_the_interface_of_one(bench: Bench) -> None:
     case, scratch = bench("sriov-through-zero")
     scratch.put(f"/sys/class/net/{netdev_of(vf_of(X710, 0))}/upper_macvtap0", "")
 
@@ -383,7 +383,7 @@ def test_vfs_do_not_change_while_something_stands_on_the_interface_of_one(bench:
 
 
 @pytest.mark.field_failure(26)
-def test_vfs_do_not_change_while_the_host_has_an_address_on_one(bench: Bench) -> None:
+def test_row_26_vfs_do_not_change_while_the_host_has_an_address_on_one(bench: Bench) -> None:
     case, scratch = bench("sriov-through-zero")
     name = netdev_of(vf_of(X710, 0))
     own = synthetic.nic(vf_of(X710, 0), netdevs=(name,), physfn=PciAddress.parse(X710))
@@ -412,7 +412,7 @@ def test_vfs_do_not_change_while_the_host_has_an_address_on_one(bench: Bench) ->
 
 
 @pytest.mark.field_failure(26)
-def test_what_libvirt_has_set_for_a_guest_is_no_drift_and_is_told(bench: Bench) -> None:
+def test_row_26_what_libvirt_has_set_for_a_guest_is_no_drift_and_is_told(bench: Bench) -> None:
     case, scratch = bench("sriov")
     case = of_port(case)
     run(case, scratch)

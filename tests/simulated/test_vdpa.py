@@ -237,7 +237,7 @@ def test_a_device_that_went_is_drift(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("limit_mib", "devices", "short"), [(4096, 1, False), (4096, 2, True), (64, 1, True), (8200, 2, False)]
 )
-def test_a_guest_whose_memory_lock_limit_is_below_what_its_vdpa_devices_pin_is_named(
+def test_row_27_a_guest_whose_memory_lock_limit_is_below_what_its_vdpa_devices_pin_is_named(
     bench: Bench, limit_mib: int, devices: int, *, short: bool
 ) -> None:
     case, scratch = bench("vdpa")
@@ -261,7 +261,7 @@ def test_a_guest_whose_memory_lock_limit_is_below_what_its_vdpa_devices_pin_is_n
 
 
 @pytest.mark.field_failure(27)
-def test_a_guest_without_a_memory_lock_limit_is_not_spoken_of(bench: Bench) -> None:
+def test_row_27_a_guest_without_a_memory_lock_limit_is_not_spoken_of(bench: Bench) -> None:
     case, scratch = bench("vdpa")
     run(case, scratch)
     hold(scratch, "/dev/vhost-vdpa-0")

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import resource_pages
 
+from nfvhost.doctor import RULES
 from nfvhost.errors import ExitCode
 from nfvhost.model.profile import Profile
 from nfvhost.planfile.names import key_of
 from nfvhost.resources.order import ORDER
 
 DOCS = Path(__file__).parents[2] / "docs"
+FAILURES = DOCS / "field-failures.md"
 
 
 def value_classes(kind: object) -> set[type]:
@@ -57,3 +59,21 @@ def test_every_resource_has_its_page_and_the_pages_are_what_the_docstrings_say()
 
 def test_every_resource_of_the_order_has_a_page() -> None:
     assert {one.name for one in ORDER} <= {one.name for one in resource_pages.all_resources()}
+
+
+def test_every_failure_of_the_field_has_a_test_that_names_its_row() -> None:
+    rows = {int(one) for one in re.findall(r"^\| (\d+) \|", FAILURES.read_text(encoding="utf-8"), re.MULTILINE)}
+    tested = {
+        int(row)
+        for path in Path(__file__).parents[1].rglob("test_*.py")
+        for call in re.findall(r"field_failure\(([\d, ]+)\)", path.read_text(encoding="utf-8"))
+        for row in call.split(",")
+    }
+    assert rows == set(range(1, len(rows) + 1))
+    assert tested == rows
+
+
+def test_the_rules_that_look_for_a_failure_are_the_doctors() -> None:
+    lines = [line for line in FAILURES.read_text(encoding="utf-8").splitlines() if re.match(r"\| \d", line)]
+    named = {rule.strip() for line in lines for rule in line.split("|")[4].split(",") if rule.strip()}
+    assert named <= {rule.name for rule in RULES}

@@ -127,6 +127,7 @@ def test_a_named_nic_is_taken_although_nothing_shows_management() -> None:
     assert plans["0000:10:00.0"].role is Role.DPDK
 
 
+@pytest.mark.field_failure(5)
 def test_realtek_alone_beside_management_is_carried_by_af_xdp() -> None:
     second = replace(ON_BOARD, pci=PciAddress.parse("0000:06:00.0"), netdevs=("enp6s0",), management=None)
     plans, _ = roles(make_host(nics=[ON_BOARD, second]))
@@ -249,6 +250,7 @@ def test_a_vf_is_left_alone_unless_it_is_named() -> None:
     assert plans["0000:10:02.0"].role is Role.DPDK
 
 
+@pytest.mark.field_failure(7)
 def test_mlx5_is_never_bound_to_vfio() -> None:
     port = nic("0000:10:00.0", vendor="15b3", device="1017", driver="mlx5_core")
     plans, _ = roles(make_host(nics=[ON_BOARD, port]))

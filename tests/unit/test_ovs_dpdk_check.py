@@ -71,6 +71,7 @@ def test_a_bifurcated_card_stays_with_its_kernel_driver() -> None:
     assert "DPDK drives it by way of its kernel driver alone" in what
 
 
+@pytest.mark.field_failure(3)
 def test_a_group_that_the_kernel_still_uses_is_not_viable() -> None:
     mate = PciAddress.parse("0000:01:00.1")
     card = synthetic.nic(PCI, driver="vfio-pci", iommu_group=3, group_mates=(mate,))
@@ -101,6 +102,7 @@ def test_an_interface_of_that_name_in_another_network_namespace_is_another_one()
     assert OvsDpdk().check(state(rows(), shares_host_network=False), plan, host) == ()
 
 
+@pytest.mark.field_failure(11)
 @pytest.mark.parametrize(
     ("asked", "whats"),
     [
@@ -166,6 +168,7 @@ def test_srv6_is_refused_before_3_2_and_checked_after_it() -> None:
     assert "forgets all segments but the first" in finding.what
 
 
+@pytest.mark.field_failure(22)
 def test_a_kernel_interface_in_a_userspace_bridge_is_told() -> None:
     theirs = rows(bridge("br0", port("eth0", "system")))
     (finding,) = OvsDpdk().findings(state(theirs), OVS.plan(OVS.bridge("br0")))

@@ -43,6 +43,7 @@ def test_a_good_plan_passes() -> None:
     assert broken_rules(MACHINE, GOOD) == []
 
 
+@pytest.mark.field_failure(17, 18)
 @pytest.mark.parametrize(
     ("plan", "what"),
     [
