@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from nfvhost.model.pci import PciAddress
 
@@ -61,6 +62,14 @@ class EmulatorThreads(StrEnum):
     NONE = "none"
 
 
+class ThreadPolicy(StrEnum):
+    """What a guest does with the siblings of its CPUs (Nova's hw:cpu_thread_policy)."""
+
+    PREFER = "prefer"
+    ISOLATE = "isolate"
+    REQUIRE = "require"
+
+
 class PortType(StrEnum):
     """How a guest's port reaches the network."""
 
@@ -68,6 +77,11 @@ class PortType(StrEnum):
     SRIOV = "sriov"
     SRIOV_PHYSICAL = "sriov-physical"
     VDPA = "vdpa"
+    NORMAL = "normal"  # whatever the host's switch gives
+
+
+# Ports that are a function of a card.
+VF_PORTS: Final = frozenset({PortType.SRIOV, PortType.SRIOV_PHYSICAL, PortType.VDPA})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,8 +240,8 @@ class GuestPortWish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuestWish:
-    """A VNF that shall fit."""
+class GuestShape:
+    """What a guest takes of a host: the part that a profile's guest and a VNF share."""
 
     name: str
     vcpus: int
@@ -236,8 +250,28 @@ class GuestWish:
     cpu_policy: CpuPolicy = CpuPolicy.DEDICATED
     dedicated_vcpus: int | None = None  # with mixed: how many are pinned
     emulator_threads: EmulatorThreads = EmulatorThreads.SHARE
-    threads: str | None = None  # hw:cpu_thread_policy: prefer, isolate, require
+    threads: ThreadPolicy | None = None
     numa_nodes: int = 1
+
+    @property
+    def pinned_count(self) -> int:
+        """How many of its vCPUs have a host CPU of their own."""
+        if self.cpu_policy is CpuPolicy.DEDICATED:
+            return self.vcpus
+        return (self.dedicated_vcpus or 0) if self.cpu_policy is CpuPolicy.MIXED else 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its guests: of several alike, the number comes behind."""
+        if self.count == 1:
+            return (self.name,)
+        return tuple(f"{self.name}-{number}" for number in range(1, self.count + 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestWish(GuestShape):
+    """A VNF that shall fit."""
+
     node: int | None = None
     ports: tuple[GuestPortWish, ...] = ()
 

@@ -12,6 +12,7 @@ from nfvhost.planfile.profiles import (
 )
 from nfvhost.planfile.reports import diff_document, explanation_document, report_document, verification_document
 from nfvhost.planfile.v1 import headed, host_document, plan_document, profile_document
+from nfvhost.planfile.vnfs import load_vnf, load_vnf_text, vnf_decisions
 
 __all__ = [
     "DEFAULT_PROFILE",
@@ -25,6 +26,8 @@ __all__ = [
     "load_plan_text",
     "load_profile",
     "load_profile_text",
+    "load_vnf",
+    "load_vnf_text",
     "plan_document",
     "profile_document",
     "read_text",
@@ -34,5 +37,6 @@ __all__ = [
     "to_json",
     "to_yaml",
     "verification_document",
+    "vnf_decisions",
     "write_text",
 ]

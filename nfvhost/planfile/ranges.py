@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from nfvhost.model.plan import GuestPlan, NicPlan, OvsPort, TunnelPlan, VfSettings
-from nfvhost.model.profile import GuestPortWish, GuestWish, NicWish, OvsWish, TunnelWish, VhostPort, VirtualPort
+from nfvhost.model.profile import GuestPortWish, GuestShape, NicWish, OvsWish, TunnelWish, VhostPort, VirtualPort
+from nfvhost.model.vnf import ServerGroup, Vnf, VnfNode, VnfPort
 
-# Class and field -> lowest and highest; a number that is not here is from 0 to what 31 bits hold.
+# Class, or one that it inherits from, and field -> lowest and highest; a number that is not here is from 0 to what 31
+# bits hold.
 Ranges = dict[tuple[type, str], tuple[int, int]]
 
 # RFC 791: 68 is the smallest MTU of IPv4; 65535 the longest IP packet.
@@ -36,11 +38,18 @@ V1: Final[Ranges] = {
     (OvsWish, "tx_descriptors"): _DESCRIPTORS,
     (TunnelWish, "key"): (0, 2**32 - 1),  # a GRE key has 32 bits, a VNI 24
     (TunnelWish, "underlay_prefix"): (0, 128),
-    (GuestWish, "vcpus"): (1, 65536),
-    (GuestWish, "memory_mib"): (1, 2**31 - 1),
-    (GuestWish, "count"): (1, 65536),
-    (GuestWish, "numa_nodes"): (1, 1024),
+    (GuestShape, "vcpus"): (1, 65536),
+    (GuestShape, "memory_mib"): (1, 2**31 - 1),
+    (GuestShape, "count"): (1, 65536),
+    (GuestShape, "numa_nodes"): (1, 1024),
     (GuestPortWish, "queues"): _QUEUES,
+    (Vnf, "disk_gib"): (0, 2**31 - 1),
+    (VnfNode, "memory_mib"): (1, 2**31 - 1),
+    (VnfPort, "vlan"): _VLAN,
+    (VnfPort, "mtu"): _MTU,
+    (VnfPort, "max_mbps"): (1, 2**31 - 1),
+    (VnfPort, "min_mbps"): (1, 2**31 - 1),
+    (ServerGroup, "max_servers_per_host"): (1, 2**31 - 1),
     (NicWish, "vfs"): _VFS,
     (NicPlan, "vfs"): _VFS,
     (NicPlan, "vdpa_devices"): _VFS,

@@ -135,11 +135,11 @@ class _Structuring:
             return field.default
         value = self.value(node, field.hint, path)
         if isinstance(value, int) and not isinstance(value, bool):
-            low, high = self._ranges.get((cls, field.name), (0, 2**31 - 1))
+            low, high = _inherited(self._ranges, cls, field.name) or (0, 2**31 - 1)
             if not low <= value <= high:
                 self._refuse(node.place, path, f"is {value}, outside of {low} to {high}", None)
                 return _FAILED
-        form = self._texts.get((cls, field.name))
+        form = _inherited(self._texts, cls, field.name)
         if form is not None and value is not _FAILED and not self._formed(node, form, path):
             return _FAILED
         return value
@@ -218,6 +218,11 @@ class _Structuring:
 
     def _refuse(self, place: str, path: str, what: str, hint: str | None) -> None:
         self._problems.append(Problem(what=what, where=f"{place}: {path}" if path else place, hint=hint))
+
+
+def _inherited(table: Dict[tuple[type, str], T], cls: type, field: str) -> T | None:
+    """The entry of a field, of the class or of the nearest that it inherits from."""
+    return next((table[one, field] for one in cls.__mro__ if (one, field) in table), None)
 
 
 def _says_nothing(node: Node) -> bool:

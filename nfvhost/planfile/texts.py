@@ -23,8 +23,9 @@ from nfvhost.model.plan import (
     TunnelPlan,
     VfSettings,
 )
-from nfvhost.model.profile import GuestPortWish, GuestWish, NicWish, OvsWish, VhostPort
+from nfvhost.model.profile import GuestPortWish, GuestShape, NicWish, OvsWish, VhostPort
 from nfvhost.model.vdevs import parse_vdev
+from nfvhost.model.vnf import ServerGroup, Vnf, VnfImage, VnfPort
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,8 @@ class Pairs:
     values: Mapping[str, Form] = field(default_factory=dict)
 
 
-# Class and field -> the form of its text, of each text of its list, or of its pairs; all others are for people.
+# Class, or one that it inherits from, and field -> the form of its text, of each text of its list, or of its pairs; all
+# others are for people.
 Texts = dict[tuple[type, str], Form | Pairs]
 
 
@@ -143,6 +145,9 @@ _ARGUMENT: Final = _like(r"[A-Za-z0-9_.-]+(=[A-Za-z0-9_.,:+-]*)?", "an argument 
 _RELEASE: Final = _like(r"\d{1,3}\.\d{1,3}", "a release such as 3.5")
 _KEY: Final = _like(r"[A-Za-z0-9_-]{1,64}", "the name of a key")
 _VALUE: Final = _like(r"[^\x00-\x1f\x7f-\x9f]{0,1000}", "a text without line ends and control characters")
+# Nova, Neutron and Glance: at most 255 letters.
+_CLOUD_NAME: Final = _like(r"[^\x00-\x1f\x7f-\x9f]{1,255}", "a name of at most 255 letters")
+_PROPERTY: Final = _like(r"[A-Za-z0-9_:.-]{1,255}", "the name of a property")
 _DEVARGS: Final = re.compile(r"[A-Za-z0-9_.,:=@/\[\]-]{1,255}")
 DEVICE: Final = Form(expected="a PCI address, or a virtual device that a plan may hold,", fits=_is_device)
 _PCI: Final = r"[0-9a-fA-F:.]{5,16}"
@@ -177,8 +182,18 @@ V1: Final[Texts] = {
     (NicWish, "physnet"): _LONG_NAME,
     (OvsWish, "socket_dir"): PATH,
     (VhostPort, "socket"): PATH,
-    (GuestWish, "name"): _LONG_NAME,
+    (GuestShape, "name"): _LONG_NAME,
     (GuestPortWish, "physnet"): _LONG_NAME,
+    (Vnf, "key_pair"): _CLOUD_NAME,
+    (Vnf, "availability_zone"): _CLOUD_NAME,
+    (VnfImage, "name"): _CLOUD_NAME,
+    (VnfImage, "properties"): Pairs(key=_PROPERTY, value=_VALUE),
+    (ServerGroup, "name"): _CLOUD_NAME,
+    (VnfPort, "name"): _LONG_NAME,
+    (VnfPort, "network"): _CLOUD_NAME,
+    (VnfPort, "subnet"): NETWORK,
+    (VnfPort, "address"): ADDRESS,
+    (VnfPort, "mac"): MAC,
     (Plan, "kernel_args"): _ARGUMENT,
     (VfSettings, "macs"): MAC,
     (NicPlan, "netdevs"): _INTERFACE,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nfvhost.model.plan import Plan, VfSettings
 from nfvhost.model.profile import Profile
+from nfvhost.model.vnf import Vnf
 from nfvhost.planfile import ranges, texts
 from nfvhost.planfile.structure import plain, structure
 
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
     from nfvhost.planfile.tree import Mapping
 
 API_VERSION: Final = "nfvhost/v1"
-# Everything that says `kind:`; the first two are read, the others are only written.
+# Everything that says `kind:`; the first three are read, the others are only written.
 KINDS: Final = (
-    *("Profile", "Plan", "Host", "Capture", "Explanation", "Diff", "Report", "Verification"),
+    *("Profile", "Plan", "Vnf", "Host", "Capture", "Explanation", "Diff", "Report", "Verification"),
     *("Sandbox", "Sandboxes", "Probe", "Diagnosis"),
 )
 
@@ -30,6 +31,11 @@ def read_profile(body: Mapping, problems: list[Problem]) -> Profile | None:
 def read_plan(body: Mapping, problems: list[Problem]) -> Plan | None:
     """The plan of a document's body; None where something was added to `problems`."""
     return structure(body, Plan, ranges=ranges.V1, texts=texts.V1, problems=problems)
+
+
+def read_vnf(body: Mapping, problems: list[Problem]) -> Vnf | None:
+    """The VNF of a document's body; None where something was added to `problems`."""
+    return structure(body, Vnf, ranges=ranges.V1, texts=texts.V1, problems=problems)
 
 
 def headed(kind: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,11 @@ CURRENT: Final = v1.API_VERSION
 # From each older version, the pure step to the next one; a document walks them all. v1 is the first.
 _STEPS: Final[dict[str, tuple[str, Callable[[Mapping], Mapping]]]] = {}
 _NUMBERED: Final = re.compile(r"nfvhost/v([0-9]{1,9})")
-_COMMANDS: Final = {"Profile": "`nfvhost plan --profile` takes it", "Plan": "`nfvhost apply` takes it"}
+_COMMANDS: Final = {
+    "Profile": "`nfvhost plan --profile` takes it",
+    "Plan": "`nfvhost apply` takes it",
+    "Vnf": "`nfvhost launch` takes it",
+}
 
 
 def open_document(text: str, *, where: str, kind: str) -> tuple[Mapping, list[Problem]]:

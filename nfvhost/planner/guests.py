@@ -8,7 +8,17 @@ from dataclasses import dataclass, field
 from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.host import Host
 from nfvhost.model.plan import CpuPools, GuestPlan, MemoryPlan, NicPlan
-from nfvhost.model.profile import CpuPolicy, EmulatorThreads, GuestPortWish, GuestWish, PortType, Profile, Role
+from nfvhost.model.profile import (
+    VF_PORTS,
+    CpuPolicy,
+    EmulatorThreads,
+    GuestPortWish,
+    GuestWish,
+    PortType,
+    Profile,
+    Role,
+    ThreadPolicy,
+)
 from nfvhost.planner.layout import Core, layout, nearest, together
 from nfvhost.planner.notebook import Notebook, counted
 
@@ -121,8 +131,7 @@ def _place_all(vnf: GuestWish, index: int, pools: CpuPools, stock: _Stock, notes
     if not _makes_sense(vnf, where, stock, notes):
         return []
     guests: list[GuestPlan] = []
-    for number in range(1, vnf.count + 1):
-        name = vnf.name if vnf.count == 1 else f"{vnf.name}-{number}"
+    for name in vnf.names:
         guest = _place_one(vnf, name, pools, stock, notes)
         if isinstance(guest, _Short):
             fit = f"count: {len(guests)} would fit; or " if guests else ""
@@ -144,7 +153,7 @@ def _makes_sense(vnf: GuestWish, where: str, stock: _Stock, notes: Notebook) -> 
         notes.refuse(
             f"there is no node {vnf.node}: this machine has {have}", where=f"{where}.node", hint="leave it out"
         )
-    pinned = _pinned_vcpus(vnf)
+    pinned = vnf.pinned_count
     if vnf.cpu_policy is CpuPolicy.MIXED and not 0 < pinned < vnf.vcpus:
         notes.refuse(
             f"a mixed guest of {vnf.vcpus} vCPUs pins some of them, not {pinned}",
@@ -163,7 +172,7 @@ def _makes_sense(vnf: GuestWish, where: str, stock: _Stock, notes: Notebook) -> 
             where=f"{where}.numaNodes",
             hint="choose multiples of the number of nodes: Nova divides a guest evenly",
         )
-    if vnf.threads == "require" and stock.cores and stock.threads_per_core == 1:
+    if vnf.threads is ThreadPolicy.REQUIRE and stock.cores and stock.threads_per_core == 1:
         notes.refuse(
             "thread siblings are required, and the machine's cores have one thread each",
             where=f"{where}.threads",
@@ -172,21 +181,14 @@ def _makes_sense(vnf: GuestWish, where: str, stock: _Stock, notes: Notebook) -> 
     return len(notes.problems) == before
 
 
-def _pinned_vcpus(vnf: GuestWish) -> int:
-    """How many of its vCPUs have a host CPU of their own."""
-    if vnf.cpu_policy is CpuPolicy.DEDICATED:
-        return vnf.vcpus
-    return (vnf.dedicated_vcpus or 0) if vnf.cpu_policy is CpuPolicy.MIXED else 0
-
-
 def _place_one(vnf: GuestWish, name: str, pools: CpuPools, stock: _Stock, notes: Notebook) -> GuestPlan | _Short:
     """One guest, taken from the stock; what is short where it does not fit."""
-    pinned = _pinned_vcpus(vnf)
+    pinned = vnf.pinned_count
     need = _Need(
         nodes=vnf.numa_nodes,
         pinned=pinned // vnf.numa_nodes,
         emulator=1 if pinned and vnf.emulator_threads is EmulatorThreads.ISOLATE else 0,
-        isolate=vnf.threads == "isolate",
+        isolate=vnf.threads is ThreadPolicy.ISOLATE,
         pages=0 if stock.blind else -(-vnf.memory_mib // vnf.numa_nodes // (stock.page_mib or 1)),
     )
     vfs = _choose_vfs(vnf, None, stock)
@@ -301,7 +303,7 @@ def _choose_vfs(vnf: GuestWish, nodes: Sequence[int] | None, stock: _Stock) -> _
     left = dict(stock.vfs)
     chosen: list[int] = []
     for port in vnf.ports:
-        if port.type is PortType.VHOSTUSER:
+        if port.type not in VF_PORTS:
             continue
         role = Role.VDPA if port.type is PortType.VDPA else Role.SRIOV
         whole = port.type is PortType.SRIOV_PHYSICAL

@@ -85,13 +85,21 @@ def values(hint: Any, place: tuple[type, str] | None = None) -> st.SearchStrateg
     if dataclasses.is_dataclass(hint):
         assert isinstance(hint, type)
         hints = get_type_hints(hint)
-        fields = {field.name: values(hints[field.name], (hint, field.name)) for field in dataclasses.fields(hint)}
+        fields = {
+            field.name: values(hints[field.name], declared(hint, field.name)) for field in dataclasses.fields(hint)
+        }
         return st.builds(hint, **fields)
     if hint is int:
         low, high = V1.get(place, (0, 2**31 - 1)) if place else (0, 2**31 - 1)
         return st.integers(low, high)
     form = texts.V1.get(place) if place else None
     return st.booleans() if hint is bool else words(form if isinstance(form, texts.Form) else None)
+
+
+def declared(cls: type, field: str) -> tuple[type, str]:
+    """Where the field's range and form are: the class, or the one that it inherits from."""
+    places = [(one, field) for one in cls.__mro__]
+    return next((place for place in places if place in V1 or place in texts.V1), places[0])
 
 
 def words(form: texts.Form | None) -> st.SearchStrategy[str]:

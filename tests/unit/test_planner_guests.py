@@ -21,6 +21,7 @@ from nfvhost.model.profile import (
     PortType,
     Profile,
     Role,
+    ThreadPolicy,
 )
 from nfvhost.planner import make_plan
 
@@ -61,7 +62,7 @@ def test_guests_never_share_a_core() -> None:
 
 
 def test_isolate_gives_each_vcpu_a_core() -> None:
-    (guest,) = placed(SMT, dataclasses.replace(vnf(3), threads="isolate"))
+    (guest,) = placed(SMT, dataclasses.replace(vnf(3), threads=ThreadPolicy.ISOLATE))
     assert str(guest.pinned) == "2-4"
 
 
@@ -166,7 +167,7 @@ def test_a_guest_that_no_such_machine_can_hold_is_refused_at_its_key(wish: dict[
 
 
 def test_siblings_that_a_machine_lacks_cannot_be_required() -> None:
-    (problem,) = refusal(make_host(cores=8), dataclasses.replace(vnf(), threads="require")).problems
+    (problem,) = refusal(make_host(cores=8), dataclasses.replace(vnf(), threads=ThreadPolicy.REQUIRE)).problems
     assert problem.where == "vnfs[0].threads"
 
 

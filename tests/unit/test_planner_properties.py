@@ -31,6 +31,7 @@ from nfvhost.model.profile import (
     Profile,
     Role,
     SharedPool,
+    ThreadPolicy,
     VhostPort,
     VirtualPort,
 )
@@ -92,7 +93,7 @@ def guests(draw: st.DrawFn) -> GuestWish:
         cpu_policy=draw(st.sampled_from(CpuPolicy)),
         dedicated_vcpus=draw(st.one_of(st.none(), st.integers(0, 12))),
         emulator_threads=draw(st.sampled_from(EmulatorThreads)),
-        threads=draw(st.sampled_from([None, "prefer", "isolate", "require"])),
+        threads=draw(st.sampled_from([None, *ThreadPolicy])),
         numa_nodes=draw(st.integers(1, 3)),
         node=draw(st.one_of(st.none(), st.integers(0, 9))),
         ports=tuple(GuestPortWish(type=kind) for kind in draw(st.lists(st.sampled_from(PortType), max_size=3))),
@@ -109,7 +110,7 @@ def small_guests(draw: st.DrawFn) -> GuestWish:
         count=draw(st.integers(1, 2)),
         cpu_policy=draw(st.sampled_from([CpuPolicy.DEDICATED, CpuPolicy.SHARED])),
         emulator_threads=draw(st.sampled_from(EmulatorThreads)),
-        threads=draw(st.sampled_from([None, "isolate"])),
+        threads=draw(st.sampled_from([None, ThreadPolicy.ISOLATE])),
         ports=draw(st.sampled_from([(), (GuestPortWish(),)])),
     )
 
