@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 _NAME: Final = re.compile(r"[A-Za-z_]\w*")
-_ASSIGNMENT: Final = re.compile(r"([A-Za-z_]\w*)=")
+# A line may go on in the middle of a name.
+_ASSIGNMENT: Final = re.compile(r"([A-Za-z_](?:\w|\\\n)*)=")
 _BRACED: Final = re.compile(r"\{([A-Za-z_]\w*)(?::-([^}$`\"']*))?\}")
 _OPENING: Final = frozenset({"if", "for", "while", "until", "case", "{"})
 _CLOSING: Final = frozenset({"fi", "done", "esac", "}"})
@@ -154,7 +155,9 @@ class _Lexer:
                 pieces.append(self._piece(char))
                 self.at += 1
         bare = self.script[start : self.at] if plain else None
-        return _Word(bare=bare, name=match[1] if match is not None else "", value=tuple(pieces), solid=solid)
+        return _Word(
+            bare=bare, name=match[1].replace("\\\n", "") if match is not None else "", value=tuple(pieces), solid=solid
+        )
 
     def _continued(self) -> bool:
         """Whether a line goes on behind this backslash; in a comment none does."""

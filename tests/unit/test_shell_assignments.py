@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nfvhost.resources.shell_assignments import Assignments
@@ -88,6 +88,7 @@ _WORDS = st.text(alphabet="ab= \"'\\$#{}A", max_size=12)
 @pytest.mark.outside("sh itself is the oracle")
 @settings(max_examples=120, deadline=None)
 @given(st.lists(_WORDS, min_size=1, max_size=3))
+@example(["= A\\", ""])
 def test_what_is_known_agrees_with_sh(words: list[str]) -> None:
     script = "\n".join(f"A={word}" for word in words) + "\n"
     said = subprocess.run(
