@@ -19,11 +19,20 @@ from nfvhost.model.profile import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedNode:
+    """The cores of one NUMA node that a plan may use: which CPUs are threads of one core decides where guests fit."""
+
+    node: int
+    cores: tuple[CpuSet, ...]  # thread siblings, in order of the lowest CPU
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedHost:
     """Which machine the plan is for."""
 
     name: str  # CPU model and shape, for people: "AMD Ryzen 5 3600, 12 CPUs, 1 node"
     fingerprint: tuple[tuple[str, str], ...]  # fact -> value, sorted; a plan is stale where one differs
+    nodes: tuple[PlannedNode, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
+from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.host import Host, cores
-from nfvhost.model.plan import PlannedHost
+from nfvhost.model.plan import PlannedHost, PlannedNode
+from nfvhost.planner.layout import layout
 
 # MemTotal moves a little with the kernel's version, its crash kernel and its command line.
 MEMORY_SLACK_PERCENT: Final = 2
@@ -55,7 +57,19 @@ def planned_host(host: Host) -> PlannedHost:
     name = host.model.name or f"{host.model.architecture} machine"
     cpus, nodes = len(host.online), len(host.nodes)
     shape = f"{cpus} CPU{'s' if cpus != 1 else ''}, {nodes} node{'s' if nodes != 1 else ''}"
-    return PlannedHost(name=f"{name}, {shape}", fingerprint=fingerprint(host))
+    return PlannedHost(name=f"{name}, {shape}", fingerprint=fingerprint(host), nodes=_nodes(host))
+
+
+def _nodes(host: Host) -> tuple[PlannedNode, ...]:
+    """The usable cores of each node; where the planner deals out threads, they are still siblings."""
+    found: dict[int, dict[int, CpuSet]] = {node.id: {} for node in host.nodes}
+    for core in layout(host).cores:
+        siblings = (host.cpu(core.first).thread_siblings or core.threads) & host.usable
+        found.setdefault(core.node, {})[siblings.first] = siblings
+    return tuple(
+        PlannedNode(node=node, cores=tuple(core for _, core in sorted(cores.items())))
+        for node, cores in sorted(found.items())
+    )
 
 
 def _same(fact: str, before: str | None, now: str | None) -> bool:
