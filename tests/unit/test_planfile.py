@@ -196,7 +196,7 @@ def test_all_problems_of_a_plan_are_told_at_once(golden_plan: Plan) -> None:
     for before, after in (
         ('  host: "0,6"', "  host: 0"),
         ('  pmd: "1,7"', '  pmd: "7-1"'),
-        ("  - node: 0", "  - nood: 0"),
+        ("- node: 0\n      totalMiB", "- nood: 0\n      totalMiB"),
         ("    role: dpdk", "    role: fast"),
     ):
         assert before in text
