@@ -5,6 +5,7 @@
 #   hosts       captured machines; those of an outside corpus too (NFVHOST_CORPUS, or ../shared/hosts)
 #   simulated   every resource on a scratch machine, killed at each write
 #   ovs         a real Open vSwitch with DPDK, real packets; by root, or sudo
+#   datapath    tunnels on the Open vSwitch of Debian 13, whatever this machine has; by root, or sudo; where it is named
 #   vm          a machine with NUMA, IOMMU and SR-IOV under QEMU, booted and rebooted; minutes, so only where it is named;
 #               `./tests/run.sh vm --all` runs every fault (docs/testing.md)
 # A tier that cannot run says why and counts as skipped. With NFVHOST_REQUIRE_TIERS=1, as in CI, that is a failure.
@@ -19,8 +20,8 @@ for word in "$@"; do
 done
 [ ${#tiers[@]} -gt 0 ] || tiers=("${all[@]}")
 for tier in "${tiers[@]}"; do
-    if [[ " ${all[*]} vm " != *" $tier "* ]]; then
-        echo "There is no tier $tier; there are: ${all[*]} vm" >&2
+    if [[ " ${all[*]} datapath vm " != *" $tier "* ]]; then
+        echo "There is no tier $tier; there are: ${all[*]} datapath vm" >&2
         exit 2
     fi
 done
@@ -41,6 +42,13 @@ prepare_ovs() {
     local packages
     install iproute2 openvswitch-switch-dpdk && mapfile -t packages < <(ovs_packages) && install "${packages[@]}"
 }
+prepare_datapath() {
+    if ! can_be_root; then
+        echo "it makes network namespaces and starts ovs-vswitchd: run as root, or as one who may use sudo" >&2
+        return 1
+    fi
+    install debian-archive-keyring iproute2 iputils-ping mmdebstrap openvswitch-switch-dpdk
+}
 prepare_vm() {
     if ! can_be_root; then
         echo "it builds a system with the owners of its files: run as root, or as one who may use sudo" >&2
@@ -59,15 +67,16 @@ run_lint() {
 run_unit() { pytest -n auto tests/unit; }
 run_hosts() { pytest -n auto tests/hosts; }
 run_simulated() { pytest -n auto tests/simulated; }
-run_ovs() {
-    # As root, without root's files in a checkout of someone else.
+# As root, without root's files in a checkout of someone else.
+pytest_as_root() {
     as_root env PATH="$PATH" NFVHOST_REQUIRE_TIERS="${NFVHOST_REQUIRE_TIERS:-0}" PYTHONDONTWRITEBYTECODE=1 \
-        "$(command -v pytest)" -p no:cacheprovider tests/ovs
+        "$(command -v pytest)" -p no:cacheprovider "$@"
 }
+run_ovs() { pytest_as_root tests/ovs; }
+run_datapath() { pytest_as_root tests/datapath; }
 run_vm() {
     # Its log is the times of its steps: not captured.
-    as_root env PATH="$PATH" NFVHOST_REQUIRE_TIERS="${NFVHOST_REQUIRE_TIERS:-0}" PYTHONDONTWRITEBYTECODE=1 \
-        "$(command -v pytest)" -p no:cacheprovider -v --capture=no tests/vm "${vm_options[@]}"
+    pytest_as_root -v --capture=no tests/vm "${vm_options[@]}"
 }
 
 reason=$(mktemp)

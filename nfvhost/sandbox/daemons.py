@@ -47,9 +47,12 @@ def find_programs() -> Programs:
             package = {"ip": "iproute2", "mount": "util-linux"}.get(program)
             hint = f"install {package}" if package else _package_hint()
             raise PreconditionError(f"{program} is not installed", where="PATH", hint=hint)
-    schema = next((path for path in _SCHEMAS if os.path.exists(path)), None)
+    # OVS's own variable for where its data is (ovs-ctl(8), lib/dirs.c.in).
+    folder = os.environ.get("OVS_PKGDATADIR")
+    schemas = _SCHEMAS if folder is None else (f"{folder}/vswitch.ovsschema",)
+    schema = next((path for path in schemas if os.path.exists(path)), None)
     if schema is None:
-        raise PreconditionError("the schema of Open vSwitch is not there", where=_SCHEMAS[0], hint=_package_hint())
+        raise PreconditionError("the schema of Open vSwitch is not there", where=schemas[0], hint=_package_hint())
     database = find("ovsdb-server") or "ovsdb-server"
     seen = []
     for path in filter(None, map(find, _SWITCHES)):

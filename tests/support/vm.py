@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 import vm_build
-from vm_build import CHECKOUT, GUEST_SITE_PACKAGES, run
+from debian import run
+from vm_build import CHECKOUT, GUEST_SITE_PACKAGES
 from vm_cache import CACHE, artifact, step
 from vm_shapes import SERVER, Shape
 from vm_sockets import Agent, Ended, Monitor, NoAnswerError

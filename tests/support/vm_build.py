@@ -10,14 +10,13 @@ import lzma
 import os
 import shutil
 import struct
-import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from vm_cache import CACHE, artifact
+from debian import debian, run
+from vm_cache import artifact
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 # Bump it where the same lists give something else.
@@ -84,50 +83,11 @@ MANAGEMENT_NETDEV: Final = "mgmt0"
 GUEST_SITE_PACKAGES: Final = "opt/nfvhost/lib/python3.13/site-packages"
 
 
-def run(argv: Sequence[str | Path], *, log: Path | None = None, **environment: str) -> str:
-    """What the command printed; RuntimeError with its last words where it fails."""
-    done = subprocess.run(
-        [str(one) for one in argv],
-        check=False,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, **environment},
-    )
-    if log is not None:
-        log.write_text(done.stdout)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(map(str, argv))}\nended with {done.returncode}:\n{done.stdout[-3000:]}")
-    return done.stdout
-
-
-def _debian(suite: str, tree: Path, *options: str, packages: Sequence[str]) -> None:
-    """Extracts or installs packages of Debian into `tree`."""
-    with tempfile.TemporaryDirectory(dir=CACHE, prefix=".apt-") as scratch:
-        argv = [
-            "mmdebstrap",
-            "--mode=root",
-            "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg",
-            '--aptopt=Apt::Install-Recommends "false"',
-            '--aptopt=Acquire::Languages "none"',
-            # Mirrors of a fixed day serve lists that have run out.
-            '--aptopt=Acquire::Check-Valid-Until "false"',
-            "--dpkgopt=force-unsafe-io",
-            *(f"--dpkgopt=path-exclude=/usr/share/{one}/*" for one in ("doc", "man", "locale")),
-            *options,
-            f"--include={','.join(packages)}",
-            suite,
-            str(tree),
-        ]
-        run(argv, TMPDIR=scratch)
-
-
 def qemu_folder() -> Path:
     """The tree with QEMU's packages extracted; nothing in it is configured or needs to be."""
 
     def make(place: Path) -> None:
-        _debian(_QEMU_SUITE, place / "tree", "--variant=extract", packages=_QEMU_PACKAGES)
+        debian(_QEMU_SUITE, place / "tree", "--variant=extract", packages=_QEMU_PACKAGES)
 
     return artifact("qemu", (_RECIPE, _QEMU_SUITE, *_QEMU_PACKAGES), make) / "tree"
 
@@ -157,7 +117,7 @@ def debian_tree() -> Path:
 
     def make(place: Path) -> None:
         options = ("--variant=essential", "--skip=essential/unlink", f"--essential-hook={hook}")
-        _debian(_GUEST_SUITE, place / "tree", *options, packages=_GUEST_PACKAGES)
+        debian(_GUEST_SUITE, place / "tree", *options, packages=_GUEST_PACKAGES)
 
     return artifact("debian", (_RECIPE, _GUEST_SUITE, hook, *_GUEST_PACKAGES), make) / "tree"
 
@@ -202,7 +162,7 @@ def extra_modules() -> Path:
 
     def make(place: Path) -> None:
         tree = place / "tree"
-        _debian(_GUEST_SUITE, tree, "--variant=extract", packages=_COMPILER_PACKAGES)
+        debian(_GUEST_SUITE, tree, "--variant=extract", packages=_COMPILER_PACKAGES)
         # Packages that are extracted and not installed have no alternatives.
         (tree / "usr/bin/awk").symlink_to("mawk")
         source = f"linux-source-{_KERNEL_SERIES}"

@@ -1,0 +1,112 @@
+"""SRv6 tunnels on an Open vSwitch that has them, through three nodes of Linux and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from srv6_site import PATHS, Srv6Site, path_tunnel
+
+from nfvhost.access.clock import now_s
+from nfvhost.resources.tunnels import Tunnels, read_segments
+from nfvhost.resources.underlay import Underlay
+
+if TYPE_CHECKING:
+    from ovs_plans import OvsPlans
+
+    from tests.ovs.conftest import Bed
+
+TUNNELS = (path_tunnel(4), path_tunnel(6))
+
+
+@pytest.fixture
+def site(bed: Bed) -> Iterator[Srv6Site]:
+    made = Srv6Site(bed)
+    try:
+        made.lay()
+        yield made
+    finally:
+        made.clear()
+
+
+def reconfigure(site: Srv6Site) -> None:
+    """As any port that comes, any interface that is up or down, any setting of anybody would."""
+    site.bed.switch.vsctl("set", "Interface", "br-int", f"external_ids:anybody={now_s()}")
+
+
+def whole_list(version: int) -> str:
+    """What a flow of the data path says of all segments."""
+    return f"srv6(segments_left=2,segs({','.join(PATHS[version])}))"
+
+
+def sent(site: Srv6Site) -> dict[str, int]:
+    """How many segments each tunnel sends."""
+    return {one.port: len(one.sent or ()) for one in read_segments(site.bed.machine)}
+
+
+def test_plain_open_vswitch_forgets_all_segments_but_the_first_and_its_database_does_not_show_it(
+    site: Srv6Site, ovs: OvsPlans
+) -> None:
+    site.apply(site.plan(ovs, *TUNNELS), (site.bed.resource, Underlay()))
+    site.steer(*TUNNELS)
+
+    for _ in range(2):
+        reconfigure(site)
+
+    assert sent(site) == {"sr4": 1, "sr6": 1}
+    for version, tunnel in ((4, "sr4"), (6, "sr6")):
+        assert not site.reaches(version)
+        assert whole_list(version) not in site.flows()
+        switch = site.bed.switch
+        assert switch.vsctl("get", "Interface", tunnel, "error") == "[]"
+        assert switch.vsctl("get", "Interface", tunnel, "options:srv6_segs").strip('"') == ",".join(PATHS[version])
+
+
+def test_an_applied_tunnel_has_all_its_segments_and_carries_both_versions_of_ip(site: Srv6Site, ovs: OvsPlans) -> None:
+    plan = site.plan(ovs, *TUNNELS)
+    resources = (site.bed.resource, Underlay(), Tunnels())
+
+    report = site.apply(plan, resources)
+
+    assert [one.change.key for one in report.results if one.change.resource == "tunnels"] == [
+        "segments br-int/sr4",
+        "segments br-int/sr6",
+    ]
+    site.steer(*TUNNELS)
+    for version in (4, 6):
+        assert site.reaches(version)
+        assert site.ping(version)
+        assert whole_list(version) in site.flows()
+    assert site.apply(plan, resources).results == ()
+
+
+def test_what_was_forgotten_is_told_by_verify_and_comes_back_by_an_apply(site: Srv6Site, ovs: OvsPlans) -> None:
+    plan = site.plan(ovs, *TUNNELS)
+    resources = (site.bed.resource, Underlay(), Tunnels())
+    site.apply(plan, resources)
+    site.steer(*TUNNELS)
+    for _ in range(2):
+        reconfigure(site)
+
+    drifts = Tunnels().verify(site.bed.machine, plan)
+
+    assert [(one.key, one.planned, one.actual) for one in drifts] == [
+        ("segments br-int/sr4", ",".join(PATHS[4]), PATHS[4][0]),
+        ("segments br-int/sr6", ",".join(PATHS[6]), PATHS[6][0]),
+    ]
+    site.apply(plan, resources)
+    assert Tunnels().verify(site.bed.machine, plan) == ()
+    assert site.reaches(4)
+    assert site.reaches(6)
+
+
+def test_a_next_hop_that_nobody_wrote_down_is_found_so_that_the_segments_can_be_seen(
+    site: Srv6Site, ovs: OvsPlans
+) -> None:
+    tunnel = path_tunnel(4, gateway_mac=None)
+    plan = site.plan(ovs, tunnel)
+
+    site.apply(plan, (site.bed.resource, Underlay(), Tunnels()))
+
+    assert sent(site) == {"sr4": 3}
