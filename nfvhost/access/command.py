@@ -55,7 +55,7 @@ def find(program: str, *, folder: str | None = None) -> str | None:
 
     With `folder`, from there alone.
     """
-    return shutil.which(program, path=folder or _search_path())
+    return shutil.which(program, path=folder or search_path())
 
 
 def run(
@@ -81,7 +81,7 @@ def run(
             subprocess.Popen(
                 words,
                 executable=program,
-                env={**os.environ, "LC_ALL": "C", "PATH": _search_path(), **(env or {})},
+                env={**os.environ, "LC_ALL": "C", "PATH": search_path(), **(env or {})},
                 stdin=subprocess.DEVNULL if input_text is None else subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -100,7 +100,7 @@ def run(
                 raise
     except subprocess.TimeoutExpired as error:
         raise CommandError(
-            f"has not ended after {timeout_s:g} s{_last_lines(error.stderr)}", where=shlex.join(words)
+            f"has not ended after {timeout_s:g} s{last_lines(error.stderr)}", where=shlex.join(words)
         ) from error
     except OSError as error:
         raise CommandError(f"cannot be started: {error.strerror}", where=shlex.join(words)) from error
@@ -119,7 +119,7 @@ def check(
     done = run(argv, timeout_s=timeout_s, env=env, input_text=input_text, folder=folder)
     if done.code != 0:
         end = f"exit code {done.code}" if done.code > 0 else f"killed by signal {-done.code}"
-        raise CommandError(f"{end}{_last_lines(done.stderr or done.stdout)}", where=done.line)
+        raise CommandError(f"{end}{last_lines(done.stderr or done.stdout)}", where=done.line)
     return done
 
 
@@ -185,12 +185,13 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _search_path() -> str:
+def search_path() -> str:
+    """PATH, and the system's directories behind it."""
     given = os.environ.get("PATH", os.defpath).split(os.pathsep)
     return os.pathsep.join(dict.fromkeys([*given, *_SYSTEM_DIRECTORIES]))
 
 
-def _last_lines(output: str | bytes | None) -> str:
+def last_lines(output: str | bytes | None) -> str:
     """The end of what a command printed, indented under its error; empty where it printed nothing."""
     text = output.decode(errors="replace") if isinstance(output, bytes) else output or ""
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]

@@ -10,6 +10,7 @@ import typer
 
 from nfvhost import __version__
 from nfvhost.cli import apply, boot, capture, confirm, diff, doctor, history, inspect, plan, rollback, verify
+from nfvhost.cli.bench import bench
 from nfvhost.cli.ending import DEBUG, die_of, stdout_failed
 from nfvhost.cli.sandbox import sandbox
 from nfvhost.cli.terminal import StdoutError, emit, open_streams
@@ -24,6 +25,7 @@ HELP: Final = """Turn a server into an NFV host: look, plan, explain, apply, ver
   nfvhost verify plan.yaml    is it still so?
   nfvhost rollback            back to what was there before
   nfvhost doctor              what is wrong here, with no plan at hand
+  nfvhost bench run           what it forwards without loss
 
 \b
 Exit codes: 0 done or nothing to do, 1 bug, 2 usage, 3 bad document, 4 stale plan,
@@ -56,6 +58,7 @@ for verb, summary, text in (
     app.command(verb.__name__, help=text, short_help=summary)(verb)
 # For the units of systemd: a person applies.
 app.command("boot", help=boot.HELP, short_help="Make again what a boot has forgotten.", hidden=True)(boot.boot)
+app.add_typer(bench, name="bench", short_help="Measure what a plan forwards without loss.")
 app.add_typer(sandbox, name="sandbox", short_help="A private OVS-DPDK to try a plan on.")
 
 

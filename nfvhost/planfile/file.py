@@ -74,14 +74,19 @@ def _demand_plan(path: str) -> None:
 
 def write_text(path: str, text: str) -> None:
     """Replace the file as a whole: whoever reads it sees the old text or the new one. PreconditionError where not."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """The same of a picture."""
     try:
         # A link stays a link; a pipe or a terminal is written to.
         place = os.path.realpath(path)
         if os.path.exists(place) and not os.path.isfile(place):
-            with open(place, "w", encoding="utf-8") as stream:
-                stream.write(text)
+            with open(place, "wb") as stream:
+                stream.write(content)
             return
-        replace_file(place, text.encode())
+        replace_file(place, content)
     except (OSError, ValueError) as error:
         raise _unwritable(path, error) from error
 

@@ -190,9 +190,10 @@ class _Structuring:
         return _FAILED if any(item is _FAILED for item in items) else tuple(items)
 
     def _scalar(self, node: Scalar, hint: Any, path: str) -> Any:
-        if hint in {int, bool}:
-            fits = type(node.value) is hint
-            return node.value if fits else self._wrong(node, path, _expected(hint))
+        if hint in {int, bool, float}:
+            fits = type(node.value) is hint or (hint is float and node.kind == "number")
+            value = float(node.text) if fits and hint is float else node.value
+            return value if fits else self._wrong(node, path, _expected(hint))
         if node.kind != "text" and (node.quotable or node.kind == "null"):
             quote = f'put it in quotes: "{node.text}"' if node.text else None
             return self._wrong(node, path, _expected(hint), quote)
@@ -243,7 +244,7 @@ def _expected(hint: Any) -> str:
         return f"one of {', '.join(hint)}"
     if get_origin(hint) is tuple:
         return "a list"
-    return {str: "text", int: "a whole number", bool: "true or false"}.get(hint, "a mapping")
+    return {str: "text", int: "a whole number", float: "a number", bool: "true or false"}.get(hint, "a mapping")
 
 
 def plain(value: Any, hint: Any = None) -> Any:

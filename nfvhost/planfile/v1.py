@@ -20,6 +20,7 @@ API_VERSION: Final = "nfvhost/v1"
 KINDS: Final = (
     *("Profile", "Plan", "Vnf", "Host", "Capture", "Explanation", "Diff", "Report", "Verification"),
     *("Sandbox", "Sandboxes", "Probe", "Diagnosis"),
+    *("BenchResult", "BenchComparison", "BenchPlot", "BenchTuning"),
 )
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
 from nfvhost.errors import DocumentError, Problem
 from nfvhost.planfile import v1
 from nfvhost.planfile.names import nearest
 from nfvhost.planfile.tree import Mapping, Node, Scalar, described, parse
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+Reader = Callable[[str, str], tuple[Node | None, list[Problem]]]
 
 CURRENT: Final = v1.API_VERSION
 # From each older version, the pure step to the next one; a document walks them all. v1 is the first.
@@ -24,12 +24,12 @@ _COMMANDS: Final = {
 }
 
 
-def open_document(text: str, *, where: str, kind: str) -> tuple[Mapping, list[Problem]]:
+def open_document(text: str, *, where: str, kind: str, reader: Reader = parse) -> tuple[Mapping, list[Problem]]:
     """The tree of a document of this kind in today's format, and what was wrong with its YAML.
 
     Raises DocumentError for anything that is no such document.
     """
-    top, problems = parse(text, where)
+    top, problems = reader(text, where)
     if top is None:
         raise DocumentError("is empty", where=where, hint=f"begin with `apiVersion: {CURRENT}` and `kind: {kind}`")
     if not isinstance(top, Mapping):

@@ -1,0 +1,1 @@
+"""What a path forwards: searched, measured, compared."""

@@ -1,0 +1,71 @@
+"""What a generator is: the one interface behind which all of them are."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from nfvhost.bench.frames import Frames
+from nfvhost.bench.trial import Measurer, Trial
+from nfvhost.model.cpuset import CpuSet
+
+# What a trial may take on top of its seconds: late frames are waited for, and a busy machine is late itself.
+OVERHEAD_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ends:
+    """Where a generator is attached: DPDK devices, or interfaces of the kernel."""
+
+    tx: str  # "net_virtio_user0,path=…", "0000:05:00.0"; of `kernel` ends "net_af_packet0,iface=vx0"
+    rx: str  # the same device: it hears itself
+    guest: tuple[str, str] | None = None  # a guest's two ports, where the generator's thread is the guest too
+    netns: str | None = None  # where the interfaces are
+    netdevs: tuple[str, str] | None = None  # of kernel ends: transmit, receive
+    shared_memory: bool = False  # the other side maps the generator's memory: hugepages
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Each device once, in the order of DPDK's port numbers."""
+        return tuple(dict.fromkeys((self.tx, self.rx, *(self.guest or ()))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What is sent."""
+
+    frames: Frames
+    flows: int
+
+
+class Generator(Protocol):
+    """A program that can send at a rate, and count."""
+
+    @property
+    def name(self) -> str:
+        """What users call it: "built-in"."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """What it is made of: "DPDK 22.11.11"."""
+        ...
+
+    @property
+    def searches(self) -> bool:
+        """Whether it keeps a rate; one that does not can only say what comes through at full speed."""
+        ...
+
+    def refusal(self, ends: Ends) -> str | None:
+        """Why it cannot serve these ends here; None where it can."""
+        ...
+
+    def attached(self, ends: Ends, load: Load, cpus: CpuSet) -> AbstractContextManager[Measurer]:
+        """It runs at these ends, on these CPUs."""
+        ...
+
+
+def flat_out(measurer: Measurer, *, duration_s: float) -> Trial:
+    """A trial as fast as the generator can: load 0."""
+    return measurer.measure(duration_s=duration_s, load_pps=0.0)
