@@ -12,6 +12,7 @@ from nfvhost import __version__
 from nfvhost.cli import apply, boot, capture, confirm, diff, doctor, history, inspect, plan, rollback, verify
 from nfvhost.cli.bench import bench
 from nfvhost.cli.ending import DEBUG, die_of, stdout_failed
+from nfvhost.cli.flavor import flavor
 from nfvhost.cli.sandbox import sandbox
 from nfvhost.cli.terminal import StdoutError, emit, open_streams
 
@@ -59,6 +60,7 @@ for verb, summary, text in (
 # For the units of systemd: a person applies.
 app.command("boot", help=boot.HELP, short_help="Make again what a boot has forgotten.", hidden=True)(boot.boot)
 app.add_typer(bench, name="bench", short_help="Measure what a plan forwards without loss.")
+app.add_typer(flavor, name="flavor", short_help="Nova flavors that fit planned hosts.")
 app.add_typer(sandbox, name="sandbox", short_help="A private OVS-DPDK to try a plan on.")
 
 

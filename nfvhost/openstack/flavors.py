@@ -118,7 +118,7 @@ def _pinned_offer(vcpus: int, memory_mib: int, group: str | None) -> Offer:
         ("hw:mem_page_size", "large", "vhost-user needs hugepages"),
         ("hw:numa_nodes", "1", "all memory is near"),
     ]
-    name = f"nfvhost.pinned.{vcpus}c.{_amount(memory_mib)}"
+    name = f"{_prefix(group)}.pinned.{vcpus}c.{_amount(memory_mib)}"
     description = f"{vcpus} pinned vCPUs and their share of a node's hugepages"
     return _offer(name, vcpus, memory_mib, _DISK_GIB, notes, group=group, description=description)
 
@@ -129,7 +129,7 @@ def _floating_offer(memory_mib: int, group: str | None) -> Offer:
         ("hw:mem_page_size", "large", "vhost-user needs hugepages"),
         ("hw:numa_nodes", "1", "all memory is near"),
     ]
-    name = f"nfvhost.floating.1c.{_amount(memory_mib)}"
+    name = f"{_prefix(group)}.floating.1c.{_amount(memory_mib)}"
     return _offer(name, 1, memory_mib, _DISK_GIB, notes, group=group, description="one floating vCPU, for helpers")
 
 
@@ -193,6 +193,11 @@ def _rounded(memory_mib: float, page_mib: int) -> int:
     step = page_mib if page_mib >= _GIB else _GIB if memory_mib >= _GIB else _LEAST_MIB
     whole = int(memory_mib // step) * step
     return whole or int(memory_mib // page_mib) * page_mib
+
+
+def _prefix(group: str | None) -> str:
+    """What the names of flavors begin with."""
+    return "nfvhost" if group is None else f"nfvhost.{group}"
 
 
 def _amount(memory_mib: int) -> str:

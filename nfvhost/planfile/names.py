@@ -6,7 +6,7 @@ import re
 from functools import cache
 from typing import Final
 
-_UNITS: Final = {"mib": "MiB", "kib": "KiB"}
+_UNITS: Final = {"gib": "GiB", "mib": "MiB", "kib": "KiB"}
 
 
 @cache

@@ -19,7 +19,7 @@ API_VERSION: Final = "nfvhost/v1"
 # Everything that says `kind:`; the first three are read, the others are only written.
 KINDS: Final = (
     *("Profile", "Plan", "Vnf", "Host", "Capture", "Explanation", "Diff", "Report", "Verification"),
-    *("Sandbox", "Sandboxes", "Probe", "Diagnosis"),
+    *("Sandbox", "Sandboxes", "Probe", "Diagnosis", "Flavors", "FlavorChanges"),
     *("BenchResult", "BenchComparison", "BenchPlot", "BenchTuning"),
 )
 
