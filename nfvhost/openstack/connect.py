@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from keystoneauth1.exceptions import ClientException
 from openstack.config import OpenStackConfig
 from openstack.connection import Connection
 from openstack.exceptions import ConfigException, HttpException, ResourceTimeout, SDKException
+from openstack.warnings import OpenStackDeprecationWarning, RemovedInSDK50Warning, RemovedInSDK60Warning
 
 from nfvhost import __version__
 from nfvhost.errors import DocumentError, NfvhostError, PreconditionError
@@ -43,7 +45,13 @@ def connect(cloud: str | None = None, *, timeout_s: float = TIMEOUT_S) -> Connec
     with asking("Keystone", where=where):
         made = _connection(cloud, where, timeout_s)
         made.session.get_token()
-        compute = made.compute.get_endpoint_data()
+    with asking("Nova", where=where):
+        # Asked here: openstacksdk itself would say no more than the two numbers.
+        compute = made.session.get_endpoint_data(
+            service_type="compute",
+            interface=made.config.get_interface("compute"),
+            region_name=made.config.get_region_name("compute"),
+        )
     _demand_version(None if compute is None else compute.max_microversion, where)
     return made
 
@@ -76,6 +84,9 @@ def _connection(cloud: str | None, where: str, timeout_s: float) -> Connection:
             "no cloud is named",
             hint="name one of clouds.yaml with --cloud NAME or OS_CLOUD, or source the cloud's openrc file",
         )
+    # It warns of what it will drop, whether it is used or not.
+    for outdated in (OpenStackDeprecationWarning, RemovedInSDK50Warning, RemovedInSDK60Warning):
+        warnings.simplefilter("ignore", outdated)
     clouds = OpenStackConfig(app_name="nfvhost", app_version=__version__)
     try:
         region = clouds.get_one(cloud=cloud, api_timeout=timeout_s, compute_default_microversion=COMPUTE_VERSION)
