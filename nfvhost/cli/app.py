@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from nfvhost import __version__
-from nfvhost.cli import apply, boot, capture, confirm, diff, doctor, history, inspect, plan, rollback, verify
+from nfvhost.cli import apply, boot, capture, confirm, diff, doctor, history, inspect, plan, rollback, verify, watch
 from nfvhost.cli.bench import bench
 from nfvhost.cli.ending import DEBUG, die_of, stdout_failed
 from nfvhost.cli.flavor import flavor
@@ -51,6 +51,7 @@ for verb, summary, text in (
     (diff.diff, "Show what apply would change.", diff.HELP),
     (apply.apply, "Make the machine what the plan says.", apply.HELP),
     (verify.verify, "Say where it is not what the plan says.", verify.HELP),
+    (watch.watch, "Keep what Open vSwitch forgets.", watch.HELP),
     (rollback.rollback, "Put the machine back to what it was.", rollback.HELP),
     (history.history, "List what was applied.", history.HELP),
     (confirm.confirm, "Keep what was applied to be confirmed.", confirm.HELP),

@@ -56,6 +56,7 @@ class SwitchProcess:
     threads: tuple[Thread, ...]
     pmd_threads: tuple[tuple[int, Thread], ...]  # the core that OVS made it for
     rx_queues: tuple[RxQueue, ...]
+    segments: tuple[tuple[str, tuple[str, ...]], ...] = ()  # what SRv6 ports that have several really send, by name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from nfvhost.access.ovs_rows import OpenVswitch
 from nfvhost.access.ovsdb import OvsdbError, connected, socket_path
 from nfvhost.access.process import read_threads
 from nfvhost.access.root import Root
+from nfvhost.access.tunnel_segments import sent_segments
 from nfvhost.access.vswitchd import find_vswitchd, pmd_threads, rx_queues
 from nfvhost.doctor.boot_files import boot_files
 from nfvhost.doctor.evidence import CpuSetting, Evidence, HeldPages, PageSetting, SwitchProcess
@@ -26,6 +27,7 @@ from nfvhost.inspect import inspect_host
 from nfvhost.inspect.pci import linked_name, pci_functions
 from nfvhost.model.host import Host
 from nfvhost.resources.irqbalance import stated_ban
+from nfvhost.resources.tunnels import with_several_segments
 
 # Long enough for the interrupts of a busy port; a person waits.
 _WATCH_S: Final = 1.0
@@ -60,7 +62,7 @@ def survey(root: Root, *, ovsdb: str | None = None) -> Evidence:
         irqbalance_banned=_irqbalance_banned(tree),
         nova=nova_settings(tree),
         database=database,
-        switch=_switch(tree, ovsdb or SYSTEM_OVSDB) if root.live else None,
+        switch=_switch(tree, ovsdb or SYSTEM_OVSDB, database) if root.live else None,
         ovs_version=(database.ovs_version if database is not None else None) or running,
         # Whom another user's process holds pages and devices for is not to be seen.
         locks=memory_locks(tree) if root.live and os.geteuid() == 0 else None,
@@ -89,7 +91,7 @@ def _database(tree: Root, ovsdb: str | None) -> OpenVswitch | None:
         return None
 
 
-def _switch(tree: Root, address: str) -> SwitchProcess | None:
+def _switch(tree: Root, address: str, database: OpenVswitch | None) -> SwitchProcess | None:
     try:
         daemon = find_vswitchd(tree, os.path.dirname(socket_path(address)))
         if daemon is None:
@@ -99,6 +101,14 @@ def _switch(tree: Root, address: str) -> SwitchProcess | None:
             threads=read_threads(daemon.process.pid),
             pmd_threads=pmd_threads(daemon),
             rx_queues=rx_queues(daemon),
+            segments=tuple(
+                (port, sent)
+                for bridge, port, _, ofport in (
+                    with_several_segments(database, ours=False) if database is not None else ()
+                )
+                for sent in (sent_segments(daemon.control, bridge, ofport),)
+                if sent is not None
+            ),
         )
     except (PreconditionError, OSError):
         # It ends, or belongs to someone else.

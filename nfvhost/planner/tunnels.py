@@ -149,8 +149,8 @@ def _check_srv6(wish: TunnelWish, where: str, ovs: OvsPlan, notes: Notebook) -> 
     if len(wish.segments) > 1:
         # lib/netdev-vport.c, parse_srv6_segs: strtok_r on the row's own text, in 3.2 to 4.0.
         notes.warn(
-            f"{where}: OVS forgets all segments but the first whenever it is reconfigured, while its database still "
-            "has them; `nfvhost verify` looks at the data path itself, and applying again restores them"
+            f"{where}: OVS forgets all segments but the first when it is reconfigured, while its database still has "
+            "them; `nfvhost watch`, which this plan makes a unit of, brings them back within seconds"
         )
 
 

@@ -23,9 +23,9 @@ RESOURCE: Final = "boot_unit"
 PLAN_FILE: Final = "/etc/nfvhost/plan.json"
 DEVICES_UNIT: Final = "nfvhost-devices.service"
 SERVICES_UNIT: Final = "nfvhost.service"
+WATCH_UNIT: Final = "nfvhost-watch.service"
 # systemd.unit(5): the administrator's units, which nothing but /etc and /run of other names wins over.
 _UNIT_FOLDER: Final = "/etc/systemd/system"
-_UNITS: Final = (DEVICES_UNIT, SERVICES_UNIT)
 # The devargs of a memif port may hold a secret (DPDK doc/guides/nics/memif.rst).
 _PLAN_MODE: Final = 0o600
 # What waits for one more reboot has not failed.
@@ -89,6 +89,23 @@ After={_OPEN_VSWITCH}
 Before={_LIBVIRT} libvirt-guests.service
 Before={_AGENTS}
 """
+# Where tunnels have several segments (docs/decisions/0011-srv6-segments.md).
+_WATCH: Final = f"""{_HEAD.format(description="NFV host: the segments of SRv6 tunnels stay")}\
+PartOf=ovs-vswitchd.service
+After={SERVICES_UNIT}
+After={_OPEN_VSWITCH}
+
+[Service]
+ExecStart={{command}}
+Restart=always
+RestartSec=1
+SyslogIdentifier=nfvhost-watch
+LockPersonality=yes
+RestrictRealtime=yes
+
+[Install]
+WantedBy={_TARGET} ovs-vswitchd.service
+"""
 # Names of interfaces and their drivers come from udev. Where it takes longer than this, the resources wait themselves.
 _SETTLE: Final = "ExecStartPre=-udevadm settle --timeout=30\n"
 
@@ -136,13 +153,14 @@ class BootUnit:
     Each plan gets them: besides VFs, bindings, vDPA devices and pages they look after what a boot may have undone
     (kernel arguments that an upgrade of the kernel lost), and finish what waited for the reboot.
     `nfvhost-devices.service` comes before the network, Open vSwitch, libvirt and the agents of OpenStack,
-    `nfvhost.service` after Open vSwitch, each time that it starts, and before the others. A failure stops neither the
-    boot nor the network: `verify` tells it, and the journal of systemd says why. The kernel argument `nfvhost=off`
+    `nfvhost.service` after Open vSwitch, each time that it starts, and before the others. Where SRv6 tunnels have
+    several segments, `nfvhost-watch.service` runs `nfvhost watch` as long as Open vSwitch does. A failure stops neither
+    the boot nor the network: `verify` tells it, and the journal of systemd says why. The kernel argument `nfvhost=off`
     skips both for one boot.
 
-    Configured: /etc/systemd/system/nfvhost-devices.service, /etc/systemd/system/nfvhost.service and
-        /etc/nfvhost/plan.json, each as a whole; both units enabled.
-    Active: the last result of both units, as `systemctl show` tells it.
+    Configured: /etc/systemd/system/nfvhost-devices.service, /etc/systemd/system/nfvhost.service,
+        /etc/systemd/system/nfvhost-watch.service and /etc/nfvhost/plan.json, each as a whole; the units enabled.
+    Active: the last result of the units, as `systemctl show` tells it.
     Keys: the path of a file; `<unit> enabled`; `<unit> read`, where systemd knows an older file;
         `<unit> failure`, which an apply clears.
     Effect: at the next boot; nothing is disturbed.
@@ -171,7 +189,7 @@ class BootUnit:
             container=container,
             files=tuple(read_image(root, one.path) for one in wanted),
             wanted=wanted,
-            units=_units(machine, ask=systemd),
+            units=_units(machine, _names(wanted), ask=systemd),
         )
 
     def diff(self, state: State, plan: Plan) -> tuple[Change, ...]:
@@ -244,7 +262,7 @@ class BootUnit:
         for unit, what in of_units:
             # One at a time: of several, none is enabled where one is not there.
             if what in _VERBS:
-                machine.check(("systemctl", _VERBS[what], unit), timeout_s=_TIMEOUT_S)
+                machine.check(("systemctl", _VERBS[what], *_now(unit, what), unit), timeout_s=_TIMEOUT_S)
 
     def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
         state = self.read(machine, plan)
@@ -287,7 +305,7 @@ class BootUnit:
         # While the file is there: systemctl disables nothing that has none.
         for unit, what in reversed(_of_units(changes)):
             if what == "enabled" and _enabled(machine, unit):
-                left += _run(machine, ("systemctl", "disable", unit), key=f"{unit} enabled")
+                left += _run(machine, ("systemctl", "disable", *_now(unit, what), unit), key=f"{unit} enabled")
         files = _replacements(before, changes)
         left += put_back(machine.root, RESOURCE, files, force=force)
         units = [one.path for one in files if one.path != PLAN_FILE]
@@ -318,18 +336,37 @@ def _wanted(plan: Plan) -> tuple[OwnFile, ...]:
             timeout_s=600,
             wanted_by=f"{_TARGET} ovs-vswitchd.service",
         ),
+        *((_watch_file(),) if any(len(tunnel.segments) > 1 for tunnel in plan.tunnels) else ()),
     )
+
+
+def _watch_file() -> OwnFile:
+    text = _WATCH.format(command=_command("watch"))
+    return OwnFile(path=_path(WATCH_UNIT), content=text.encode(), mode=0o644)
+
+
+def _names(wanted: tuple[OwnFile, ...]) -> tuple[str, ...]:
+    """The units among the files."""
+    return tuple(one.path.rpartition("/")[2] for one in wanted if one.path != PLAN_FILE)
+
+
+def _now(unit: str, what: str) -> tuple[str, ...]:
+    """The others are for a boot; this one is wanted at once."""
+    return ("--now",) if unit == WATCH_UNIT and what == "enabled" else ()
 
 
 def _unit_file(
     name: str, order: str, *, settle: str, description: str, stage: str, timeout_s: int, wanted_by: str
 ) -> OwnFile:
-    # -P: what lies in the folder of the shell must not be loaded in place of nfvhost.
-    argv = (sys.executable, "-P", "-m", "nfvhost.cli", "boot", "--stage", stage, PLAN_FILE)
     text = _HEAD.format(description=description) + order
-    command = " ".join(map(_quoted, argv))
+    command = _command("boot", "--stage", stage, PLAN_FILE)
     text += _SERVICE.format(settle=settle, command=command, timeout_s=timeout_s, wanted_by=wanted_by, waits=_WAITS)
     return OwnFile(path=_path(name), content=text.encode(), mode=0o644)
+
+
+def _command(*words: str) -> str:
+    # -P: what lies in the folder of the shell must not be loaded in place of nfvhost.
+    return " ".join(map(_quoted, (sys.executable, "-P", "-m", "nfvhost.cli", *words)))
 
 
 def _quoted(word: str) -> str:
@@ -341,10 +378,10 @@ def _quoted(word: str) -> str:
     return f'"{escaped}"'
 
 
-def _units(machine: Machine, *, ask: bool) -> tuple[UnitState, ...]:
-    told = _told(machine) if ask and any(machine.root.exists(_path(name)) for name in _UNITS) else {}
+def _units(machine: Machine, names: tuple[str, ...], *, ask: bool) -> tuple[UnitState, ...]:
+    told = _told(machine, names) if ask and any(machine.root.exists(_path(name)) for name in names) else {}
     states = []
-    for name in _UNITS:
+    for name in names:
         facts = told.get(name, {})
         failed = facts.get("ActiveState") == "failed"
         states.append(
@@ -360,12 +397,12 @@ def _units(machine: Machine, *, ask: bool) -> tuple[UnitState, ...]:
     return tuple(states)
 
 
-def _told(machine: Machine) -> dict[str, dict[str, str]]:
+def _told(machine: Machine, names: tuple[str, ...]) -> dict[str, dict[str, str]]:
     """What systemd says of the units: name -> property -> value.
 
     Source: systemctl(1), show: a block for each unit, an empty line between two.
     """
-    argv = ("systemctl", "show", f"--property={','.join(_TOLD)}", *_UNITS)
+    argv = ("systemctl", "show", f"--property={','.join(_TOLD)}", *names)
     blocks = machine.check(argv, timeout_s=_TIMEOUT_S).stdout.split("\n\n")
     told = (dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks)
     return {facts["Id"]: facts for facts in told if "Id" in facts}

@@ -150,6 +150,10 @@ class Tunnels:
             )
 
     def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
+        there = self.read(machine, plan).there
+        if there and not any(one.lost for one in there):
+            sleep(_CALM_S)
+            there = self.read(machine, plan).there
         return tuple(
             Drift(
                 resource=RESOURCE,
@@ -158,7 +162,7 @@ class Tunnels:
                 actual=",".join(one.sent or ()),
                 hint=_HINT,
             )
-            for one in self.read(machine, plan).there
+            for one in there
             if one.lost
         )
 
@@ -192,7 +196,7 @@ def read_segments(machine: Machine, *, find_way: bool = False) -> tuple[Segments
         return ()
     return tuple(
         Segments(bridge=bridge, port=port, wanted=wanted, sent=_sent(daemon, bridge, ofport, find_way=find_way))
-        for bridge, port, wanted, ofport in _several(rows)
+        for bridge, port, wanted, ofport in with_several_segments(rows, ours=True)
     )
 
 
@@ -206,7 +210,9 @@ def rearm(machine: Machine, ports: Iterable[str]) -> None:
     wanted = frozenset(ports)
     with connected(machine.ovsdb_address) as database:
         rows = database.read()
-        places = [Place(bridge, port) for bridge, port, _, _ in _several(rows) if port in wanted]
+        places = [
+            Place(bridge, port) for bridge, port, _, _ in with_several_segments(rows, ours=True) if port in wanted
+        ]
         if not places:
             return
         number = database.commit(tuple(_touch(rows, place) for place in places))
@@ -222,16 +228,27 @@ def _touch(rows: OpenVswitch, place: Place) -> Set:
     return Set(place=place, setting=_REARMED, before=before, after=str(count + 1))
 
 
-def _several(rows: OpenVswitch) -> Iterator[tuple[str, str, tuple[str, ...], int]]:
-    """Bridge, port, segments and OpenFlow number of each open port of nfvhost's that has several segments."""
+def with_several_segments(rows: OpenVswitch, *, ours: bool) -> Iterator[tuple[str, str, tuple[str, ...], int]]:
+    """Bridge, port, segments and OpenFlow number of each open port that has several segments.
+
+    With `ours`, of those alone that bear nfvhost's mark.
+    """
     for bridge in rows.bridges:
         for port in bridge.ports:
             interface = port.interfaces[0]
-            if interface.type != _TYPE or read_mark(port.external_ids) is None:
+            if interface.type != _TYPE or (ours and read_mark(port.external_ids) is None):
                 continue
             parts = [one for one in dict(interface.options).get(_SEGMENTS, "").split(",") if one]
             if len(parts) > 1 and interface.ofport is not None and interface.ofport > 0:
-                yield bridge.name, port.name, tuple(str(ip_address(one)) for one in parts), interface.ofport
+                yield bridge.name, port.name, tuple(map(_plain, parts)), interface.ofport
+
+
+def _plain(segment: str) -> str:
+    """The address as Open vSwitch writes it; the text itself where it is none."""
+    try:
+        return str(ip_address(segment))
+    except ValueError:
+        return segment
 
 
 def _sent(daemon: Vswitchd, bridge: str, ofport: int, *, find_way: bool) -> tuple[str, ...] | None:
@@ -248,4 +265,4 @@ def _daemon(machine: Machine) -> Vswitchd | None:
     return find_vswitchd(machine.root, os.path.dirname(socket_path(machine.ovsdb_address)))
 
 
-__all__ = ["RESOURCE", "Segments", "State", "Tunnels", "read_segments", "rearm"]
+__all__ = ["RESOURCE", "Segments", "State", "Tunnels", "read_segments", "rearm", "with_several_segments"]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from srv6_site import PATHS, Srv6Site, path_tunnel
 
-from nfvhost.access.clock import now_s
+from nfvhost.access.clock import now_s, wait_for
+from nfvhost.doctor import diagnose, survey
 from nfvhost.resources.tunnels import Tunnels, read_segments
 from nfvhost.resources.underlay import Underlay
 
@@ -67,18 +73,41 @@ def test_an_applied_tunnel_has_all_its_segments_and_carries_both_versions_of_ip(
     plan = site.plan(ovs, *TUNNELS)
     resources = (site.bed.resource, Underlay(), Tunnels())
 
-    report = site.apply(plan, resources)
+    site.apply(plan, resources)
 
-    assert [one.change.key for one in report.results if one.change.resource == "tunnels"] == [
-        "segments br-int/sr4",
-        "segments br-int/sr6",
-    ]
+    assert sent(site) == {"sr4": 3, "sr6": 3}
     site.steer(*TUNNELS)
     for version in (4, 6):
         assert site.reaches(version)
         assert site.ping(version)
         assert whole_list(version) in site.flows()
     assert site.apply(plan, resources).results == ()
+
+
+def test_watch_brings_back_what_was_forgotten_within_seconds_and_counts_how_often(
+    site: Srv6Site, ovs: OvsPlans
+) -> None:
+    site.apply(site.plan(ovs, *TUNNELS), (site.bed.resource, Underlay(), Tunnels()))
+    site.steer(*TUNNELS)
+    counts = Path(site.bed.switch.sandbox.run_dir, "watch.json")
+    words = [sys.executable, "-m", "nfvhost.cli", "watch", "--ovsdb", site.bed.switch.sandbox.ovsdb]
+    with subprocess.Popen([*words, "--interval", "0.5", "--json"], stdout=subprocess.PIPE, text=True) as watch:
+        try:
+            assert wait_for(counts.exists, timeout_s=20)
+            for _ in range(2):
+                reconfigure(site)
+            assert set(sent(site).values()) == {1}
+
+            assert wait_for(lambda: set(sent(site).values()) == {3}, timeout_s=10)
+            assert site.reaches(4)
+            assert site.reaches(6)
+            found = wait_for(lambda: json.loads(counts.read_text())["rearms"], timeout_s=10)
+            assert found == {"sr4": 1, "sr6": 1}
+        finally:
+            watch.send_signal(signal.SIGINT)
+        told, _ = watch.communicate(timeout=20)
+    assert watch.returncode == 0
+    assert [json.loads(line)["tunnels"] for line in told.splitlines()] == [["sr4", "sr6"]]
 
 
 def test_what_was_forgotten_is_told_by_verify_and_comes_back_by_an_apply(site: Srv6Site, ovs: OvsPlans) -> None:
@@ -90,11 +119,14 @@ def test_what_was_forgotten_is_told_by_verify_and_comes_back_by_an_apply(site: S
         reconfigure(site)
 
     drifts = Tunnels().verify(site.bed.machine, plan)
+    findings = diagnose(survey(site.bed.machine.root, ovsdb=site.bed.machine.ovsdb_address)).findings
 
     assert [(one.key, one.planned, one.actual) for one in drifts] == [
         ("segments br-int/sr4", ",".join(PATHS[4]), PATHS[4][0]),
         ("segments br-int/sr6", ",".join(PATHS[6]), PATHS[6][0]),
     ]
+    finding = next(one for one in findings if one.rule == "srv6-port")
+    assert "3 segments, and packets leave with 1" in finding.evidence
     site.apply(plan, resources)
     assert Tunnels().verify(site.bed.machine, plan) == ()
     assert site.reaches(4)

@@ -15,7 +15,7 @@ from contract import differences, drifts, refusals, remarks, run
 from scratch import ScratchMachine
 
 from nfvhost.planfile import load_plan
-from nfvhost.resources.boot_unit import DEVICES_UNIT, PLAN_FILE, SERVICES_UNIT
+from nfvhost.resources.boot_unit import DEVICES_UNIT, PLAN_FILE, SERVICES_UNIT, WATCH_UNIT
 
 Bench = Callable[[str], tuple[Case, ScratchMachine]]
 UNITS = "/etc/systemd/system"
@@ -306,3 +306,22 @@ def test_systemd_itself_finds_no_fault_in_the_units(bench: Bench, tmp_path: Path
     )
 
     assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_tunnels_with_several_segments_are_watched_from_the_apply_on(bench: Bench) -> None:
+    case, scratch = bench("boot_unit-watch")
+    run(case, scratch)
+
+    watch = Unit(scratch.read(f"{UNITS}/{WATCH_UNIT}").splitlines())
+
+    assert "watch" in watch.words("ExecStart")
+    assert watch.words("PartOf") == {"ovs-vswitchd.service"}
+    assert watch.words("After") >= {SERVICES_UNIT, *SWITCH}
+    assert f"systemctl enable --now {WATCH_UNIT}" in scratch.commands()
+
+
+def test_a_plan_without_such_tunnels_has_nothing_to_watch(bench: Bench) -> None:
+    _, scratch = applied(bench)
+
+    with pytest.raises(FileNotFoundError):
+        scratch.read(f"{UNITS}/{WATCH_UNIT}")

@@ -109,9 +109,12 @@ def switch(
 
 
 def daemon(
-    *threads: tuple[str, str], pmds: tuple[tuple[int, str], ...] = (), queues: tuple[tuple[str, int], ...] = ()
+    *threads: tuple[str, str],
+    pmds: tuple[tuple[int, str], ...] = (),
+    queues: tuple[tuple[str, int], ...] = (),
+    segments: tuple[tuple[str, tuple[str, ...]], ...] = (),
 ) -> SwitchProcess:
-    """Threads as (name, CPUs), PMD threads as (core, CPUs), queues as (port, core)."""
+    """Threads as (name, CPUs), PMD threads as (core, CPUs), queues as (port, core), segments that are sent."""
     return SwitchProcess(
         pid=42,
         threads=tuple(Thread(tid=50 + at, name=name, cpus=cpus(text)) for at, (name, text) in enumerate(threads)),
@@ -120,6 +123,7 @@ def daemon(
             for at, (core, text) in enumerate(pmds)
         ),
         rx_queues=tuple(RxQueue(port=port, queue=at, core=core) for at, (port, core) in enumerate(queues)),
+        segments=segments,
     )
 
 
@@ -522,6 +526,17 @@ CASES = (
         ill=ovs(interface("s0", "srv6", srv6_segs="fc00::1,fc00::2"), version="3.3.0"),
         told="port br0/s0: 2 segments; Open vSwitch forgets all but the first",
         healthy=ovs(interface("s0", "srv6", srv6_segs="fc00::1"), version="3.3.0"),
+    ),
+    Case(
+        rule="srv6-port",
+        name="segments that were forgotten",
+        ill=ovs(
+            interface("s0", "srv6", srv6_segs="fc00::1,fc00::2"),
+            version="3.3.0",
+            process=daemon(segments=(("s0", ("fc00::1",)),)),
+        ),
+        told="port br0/s0: 2 segments, and packets leave with 1",
+        healthy=ovs(interface("s0", "srv6", srv6_segs="fc00::1"), version="3.3.0", process=daemon()),
     ),
     Case(
         rule="srv6-port",

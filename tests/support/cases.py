@@ -503,6 +503,24 @@ CASES: Final = (
         programs={"systemctl": unit_programs.SYSTEMCTL},
     ),
     Case(
+        name="boot_unit-watch",
+        resource=BootUnit(),
+        plan=plan(
+            kernel_args=ARGUMENTS,
+            tunnels=(
+                tunnel(
+                    "far",
+                    TunnelType.SRV6,
+                    local="fc00:a::1",
+                    remote="fc00:e1::1",
+                    segments=("fc00:e1::1", "fc00:d4::1"),
+                ),
+            ),
+        ),
+        files=SYSTEMD,
+        programs={"systemctl": unit_programs.SYSTEMCTL},
+    ),
+    Case(
         name="boot_unit-again",
         resource=BootUnit(),
         plan=plan(kernel_args=ARGUMENTS),

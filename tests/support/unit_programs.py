@@ -21,6 +21,7 @@ case $verb in
 daemon-reload) reload ;;
 enable | disable)
     for unit in "$@"; do
+        [ "$unit" != --now ] || continue
         [ -f "$units/$unit" ] || { echo "Failed to $verb unit: Unit file $unit does not exist." >&2; exit 1; }
         for target in $(sed -n 's/^WantedBy=//p' "$units/$unit"); do
             wants=$units/$target.wants

@@ -50,11 +50,10 @@ def _forgetful_tunnels(plan: Plan) -> Iterator[Problem]:
         segments = dict(port.options).get("srv6_segs", "")
         if port.type == "srv6" and "," in segments:
             yield Problem(
-                what="Open vSwitch forgets all segments but the first when any of its settings changes; the database"
+                what="Open vSwitch forgets all segments but the first when it is reconfigured twice; the database"
                 " and the port's error do not show it",
                 where=f"{RESOURCE}: {key_of(place, None)} options:srv6_segs",
-                hint="look for segs(...) in ovs-appctl dpctl/dump-flows; writing the option with another text, such as"
-                " a comma at its end, brings them back",
+                hint="nfvhost watch, or its unit, keeps them (docs/tunnels.md)",
             )
 
 
