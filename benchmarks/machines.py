@@ -21,13 +21,13 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def machine(top: Path, *, cpus: int, functions: int) -> None:
-    """Write a machine: two threads a core, a node and an L3 per 64 CPUs, each twentieth PCI function a NIC."""
+def machine(top: Path, *, cpus: int, functions: int, nodes: int | None = None) -> None:
+    """Write a machine: two threads a core, an L3 a node, a node per 64 CPUs, each twentieth PCI function a NIC."""
     system = top / "sys/devices/system"
     write(system / "cpu/online", f"0-{cpus - 1}\n")
     write(system / "cpu/possible", f"0-{cpus - 1}\n")
     write(system / "cpu/present", f"0-{cpus - 1}\n")
-    nodes = max(1, cpus // 64)
+    nodes = nodes or max(1, cpus // 64)
     write(system / "node/online", f"0-{nodes - 1}\n" if nodes > 1 else "0\n")
     for node in range(nodes):
         first, last = node * cpus // nodes, (node + 1) * cpus // nodes - 1
