@@ -39,6 +39,7 @@ class NicDriver:
     vf: bool = False  # these are virtual functions
     sriov: bool = False  # the kernel driver makes VFs by sriov_numvfs
     vdpa: str | None = None  # kernel module that makes vDPA devices of its VFs
+    vdpa_driver: str | None = None  # what has to be bound to a VF for that; None: the driver that it has anyway
     xdp: Xdp = Xdp.GENERIC
     rx_queues: int | None = None  # the most that a DPDK port has; None: the device or the PF says
     speed_mbps: int | None = None  # the usual line rate, where the link is down
@@ -582,13 +583,17 @@ DRIVERS: Final = (
         speeds=(("8127,0e10", 10 * _G),),
     ),
     NicDriver(family="Realtek", kernel=("r8169", "8139too", "8139cp", "r8101"), vendor="10ec", speed_mbps=_G),
-    # How many queues a virtio device has is the hypervisor's choice; most give one.
+    # How many queues a virtio device has is the hypervisor's choice; most give one. A card that speaks virtio has VFs
+    # (drivers/virtio/virtio_pci_common.c, VIRTIO_F_SR_IOV); drivers/vdpa/virtio_pci/vp_vdpa.c lists no ids.
     NicDriver(
         family="virtio network device",
         kernel=("virtio-pci", "virtio_net"),
         vendor="1af4",
         devices="1000,1041",
         pmd="virtio",
+        sriov=True,
+        vdpa="vp_vdpa",
+        vdpa_driver="vp-vdpa",
         xdp=Xdp.NATIVE,
         rx_queues=1,
     ),

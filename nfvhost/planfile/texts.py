@@ -130,7 +130,11 @@ _LONG_NAME: Final = _like(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", "a name of letters
 # Of several guests alike, the number comes behind.
 _GUEST_NAME: Final = _like(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,70}", _LONG_NAME.expected)
 # Whatever a plan names is loaded as a module: only drivers of network cards.
-_DRIVERS: Final = frozenset(name for row in DRIVERS for name in row.kernel) | USERSPACE_DRIVERS
+_DRIVERS: Final = (
+    frozenset(name for row in DRIVERS for name in row.kernel)
+    | frozenset(row.vdpa_driver for row in DRIVERS if row.vdpa_driver is not None)
+    | USERSPACE_DRIVERS
+)
 _DRIVER: Final = Form(expected="a driver of network cards that nfvhost knows", fits=_DRIVERS.__contains__)
 _PRESENT_DRIVER: Final = _like(r"(?!\.{1,2}$)[^/\x00-\x1f\x7f]+", "the name of a kernel driver")
 _MAC: Final = re.compile(r"[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}")

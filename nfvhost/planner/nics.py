@@ -195,7 +195,8 @@ def _with_vfs(card: Card, plan: NicPlan, wish: NicWish, index: int, notes: Noteb
     vdpa = plan.role is Role.VDPA
     if nic.physfn is not None:
         vf_settings.settings_of(card, wish, index, count=0, notes=notes)
-        return replace(plan, vdpa_devices=1 if vdpa else None)
+        bound = card.row.vdpa_driver if vdpa and card.row is not None else None
+        return replace(plan, driver=bound or plan.driver, vdpa_devices=1 if vdpa else None)
     total, present = nic.total_vfs or 0, nic.num_vfs or 0
     count = min(wish.vfs if wish.vfs is not None else present or _DEFAULT_VFS, total)
     if wish.vfs is not None and count < wish.vfs:
@@ -212,8 +213,10 @@ def _with_vfs(card: Card, plan: NicPlan, wish: NicWish, index: int, notes: Noteb
     if row is not None and row.vf_hint is not None:
         reason = f"{reason}; {row.vf_hint}"
     # libvirt binds a VF to vfio-pci when a guest starts and gives it back; a bifurcated PMD in the guest's stead and
-    # vDPA need the vendor's driver to stay.
-    stays = vdpa or (row is not None and row.bifurcated)
+    # vDPA of most vendors need the card's own driver to stay.
+    vf_driver: str | None = _VFIO
+    if row is not None and (vdpa or row.bifurcated):
+        vf_driver = row.vdpa_driver if vdpa else None
     kernel = row.kernel[0] if row is not None and row.kernel and nic.driver in {None, *USERSPACE_DRIVERS} else None
     if kernel is not None:
         reason = f"{reason}; {kernel} is to be bound for that, {nic.driver or 'nothing'} is now"
@@ -222,7 +225,7 @@ def _with_vfs(card: Card, plan: NicPlan, wish: NicWish, index: int, notes: Noteb
         reason=reason,
         driver=kernel,
         vfs=count,
-        vf_driver=None if stays else _VFIO,
+        vf_driver=vf_driver,
         vdpa_devices=count if vdpa else None,
         vf_settings=settings,
     )

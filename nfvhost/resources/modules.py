@@ -160,8 +160,11 @@ def _wanted(plan: Plan) -> dict[str, str]:
         if nic.role is Role.VDPA:
             wanted.setdefault(_VDPA, f"the vDPA devices of {nic.pci} are bound to it")
             for one in drivers.DRIVERS:
-                if one.vdpa is not None and nic.current_driver in one.kernel:
-                    wanted.setdefault(one.vdpa, f"it makes the vDPA devices of {nic.pci}")
+                if one.vdpa is None or nic.current_driver not in one.kernel:
+                    continue
+                # Where the VFs are bound to its driver, it is wanted by that name already.
+                if _normal(one.vdpa) not in map(_normal, wanted):
+                    wanted[one.vdpa] = f"it makes the vDPA devices of {nic.pci}"
     return wanted
 
 

@@ -116,7 +116,8 @@ class Vdpa:
         return tuple(
             problem
             for change in self.diff(state, plan)
-            if (slot := state.slot(change.key)) is not None and (problem := _obstacle(state, slot)) is not None
+            if (slot := state.slot(change.key)) is not None
+            and (problem := _obstacle(state, slot, wanted_driver=_driver(plan, change.key))) is not None
         )
 
     def findings(self, state: State, plan: Plan) -> tuple[Problem, ...]:
@@ -347,7 +348,13 @@ def _function(root: Root, key: str) -> PciAddress | None:
     return PciAddress.parse(target) if target is not None else None
 
 
-def _obstacle(state: State, slot: Slot) -> Problem | None:
+def _driver(plan: Plan, key: str) -> str | None:
+    """The driver that another resource gives the function of that key; None where it keeps its own."""
+    nic, _ = _planned(plan)[key]
+    return nic.vf_driver if nic.vfs is not None else nic.driver
+
+
+def _obstacle(state: State, slot: Slot, *, wanted_driver: str | None) -> Problem | None:
     where = f"{RESOURCE}: {slot.key}"
     if slot.function is None:
         return Unmet(what="that VF is not there", where=where, hint="sriov makes it", met_by="sriov")
@@ -357,12 +364,8 @@ def _obstacle(state: State, slot: Slot) -> Problem | None:
             where=where,
             hint="end or migrate that guest first",
         )
-    if slot.driver is None or slot.driver in drivers.USERSPACE_DRIVERS:
-        return Problem(
-            what=f"{slot.driver or 'no driver'} is bound to {slot.function}, and its vendor's makes vDPA devices",
-            where=where,
-            hint=f"clear its driver_override, unbind it and write {slot.function} to /sys/bus/pci/drivers_probe",
-        )
+    if (misbound := _misbound(slot, wanted_driver, where=where)) is not None:
+        return misbound
     if not state.vhost:
         return Unmet(what=f"{_VHOST} is not loaded", where=where, met_by="modules")
     if state.management is not None and f"pci/{slot.function}" not in state.management and slot.device is None:
@@ -371,6 +374,21 @@ def _obstacle(state: State, slot: Slot) -> Problem | None:
             where=where,
             hint="load the card's vDPA module (mlx5_vdpa, pds_vdpa…); some want it turned on in their firmware",
             met_by="modules",
+        )
+    return None
+
+
+def _misbound(slot: Slot, wanted: str | None, *, where: str) -> Problem | None:
+    """Why the driver of the function makes no vDPA devices; None where it may."""
+    if wanted is not None and slot.driver != wanted:
+        # A VF that is planned by itself is bound by the resource of VFs as well (driver_binding/target.py).
+        what = f"{slot.driver or 'no driver'} is bound to {slot.function}, and {wanted} makes vDPA devices of it"
+        return Unmet(what=what, where=where, met_by="vf_driver_binding")
+    if wanted is None and (slot.driver is None or slot.driver in drivers.USERSPACE_DRIVERS):
+        return Problem(
+            what=f"{slot.driver or 'no driver'} is bound to {slot.function}, and its vendor's makes vDPA devices",
+            where=where,
+            hint=f"clear its driver_override, unbind it and write {slot.function} to /sys/bus/pci/drivers_probe",
         )
     return None
 

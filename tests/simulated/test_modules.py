@@ -11,6 +11,7 @@ from contract import differences, refusals, run
 from scratch import ScratchMachine
 
 from nfvhost.errors import ApplyError
+from nfvhost.model.profile import Role
 
 Bench = Callable[[str], tuple[Case, ScratchMachine]]
 BUILT_IN = f"/lib/modules/{RELEASE}/modules.builtin"
@@ -51,6 +52,16 @@ def test_a_kernel_driver_that_a_nic_is_given_back_to_is_a_module_too(bench: Benc
     plan = replace(case.plan, nics=(replace(case.plan.nics[0], driver="i40e"),))
 
     assert [change.key for change in differences(case, scratch, plan=plan)] == ["/etc/modules-load.d/nfvhost.conf"]
+
+
+def test_what_makes_vdpa_devices_of_virtio_cards_is_named_once_by_the_driver_of_their_vfs(bench: Bench) -> None:
+    case, scratch = bench("modules")
+    port = next(nic for nic in case.plan.nics if nic.role is Role.VDPA)
+    plan = replace(case.plan, nics=(replace(port, current_driver="virtio-pci", vf_driver="vp-vdpa"),))
+
+    changes = differences(case, scratch, plan=plan)
+
+    assert [change.key for change in changes] == ["/etc/modules-load.d/nfvhost.conf", "vhost_vdpa", "vp-vdpa"]
 
 
 def test_a_module_that_is_loaded_already_is_loaded_at_each_boot_alone(bench: Bench) -> None:

@@ -105,6 +105,16 @@ def test_a_vf_of_which_nothing_makes_devices_waits_for_the_module_of_its_card(be
     assert f"nothing makes vDPA devices of {vf_of(MLX5, 0)} (mlx5_core)" in found[0].what
 
 
+def test_a_vf_that_is_to_have_another_driver_waits_for_it(bench: Bench) -> None:
+    case, scratch = bench("vdpa")
+    case = replace(case, plan=replace(case.plan, nics=(replace(case.plan.nics[0], vf_driver="vp-vdpa"),)))
+
+    found = problems(case, scratch)
+
+    assert [(isinstance(problem, Unmet), problem.met_by) for problem in found] == [(True, "vf_driver_binding")] * 2
+    assert found[0].what == f"mlx5_core is bound to {vf_of(MLX5, 0)}, and vp-vdpa makes vDPA devices of it"
+
+
 def test_a_vf_that_was_given_to_vfio_is_refused_with_the_way_back(bench: Bench) -> None:
     case, scratch = bench("vdpa")
     sriov_kernel.give_to_vfio(scratch, vf_of(MLX5, 0))

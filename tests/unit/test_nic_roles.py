@@ -263,6 +263,17 @@ def test_mlx5_is_never_bound_to_vfio() -> None:
         assert plans["0000:10:00.0"].vdpa_devices == (4 if role is Role.VDPA else None)
 
 
+def test_vfs_of_a_card_that_speaks_virtio_are_bound_to_what_makes_vdpa_devices_of_them() -> None:
+    port = nic("0000:10:00.0", vendor="1af4", device="1041", driver="virtio-pci", total_vfs=4)
+    plans, notes = roles(make_host(nics=[ON_BOARD, port]), NicWish(pci=port.pci, role=Role.VDPA, vfs=2))
+    plan = plans["0000:10:00.0"]
+    assert (plan.driver, plan.vfs, plan.vf_driver, plan.vdpa_devices) == (None, 2, "vp-vdpa", 2)
+    assert not notes.problems
+    vf = nic("0000:10:00.1", vendor="1af4", device="1041", driver="virtio-pci", physfn=port.pci, total_vfs=None)
+    plans, _ = roles(make_host(nics=[ON_BOARD, port, vf]), NicWish(pci=vf.pci, role=Role.VDPA))
+    assert (plans["0000:10:00.1"].driver, plans["0000:10:00.1"].vdpa_devices) == ("vp-vdpa", 1)
+
+
 def test_vdpa_of_a_card_without_a_driver_for_it_is_refused() -> None:
     host = make_host(nics=[ON_BOARD, nic("0000:10:00.0")])
     _, notes = roles(host, NicWish(pci=PciAddress.parse("0000:10:00.0"), role=Role.VDPA))
