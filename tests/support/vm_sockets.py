@@ -7,7 +7,8 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -52,6 +53,15 @@ class JsonSocket:
     def close(self) -> None:
         """Ends the connection."""
         self._socket.close()
+
+    @contextmanager
+    def _closed_on_failure(self) -> Iterator[None]:
+        """Of a constructor that fails nobody has the connection to close it."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def set_timeout(self, timeout_s: float) -> None:
         """How long the next answers may take."""
@@ -100,8 +110,9 @@ class Monitor(JsonSocket):
 
     def __init__(self, path: Path, *, timeout_s: float = 120) -> None:
         super().__init__(path, timeout_s=timeout_s)
-        self.receive()
-        self.ask("qmp_capabilities")
+        with self._closed_on_failure():
+            self.receive()
+            self.ask("qmp_capabilities")
 
     def human(self, line: str) -> str:
         """What the human monitor prints; nothing where all went well."""
@@ -128,11 +139,11 @@ class Agent(JsonSocket):
         super().__init__(path, timeout_s=timeout_s)
         token = time.monotonic_ns() & 0x7FFFFFFF
         # 0xff makes it forget half of a request; answers to requests before ours have another token, or none.
-        self.send(
-            b"\xff" + json.dumps({"execute": "guest-sync-delimited", "arguments": {"id": token}}).encode() + b"\n"
-        )
-        while self.receive().get("return") != token:
-            pass
+        request = json.dumps({"execute": "guest-sync-delimited", "arguments": {"id": token}})
+        with self._closed_on_failure():
+            self.send(b"\xff" + request.encode() + b"\n")
+            while self.receive().get("return") != token:
+                pass
 
     def start(self, argv: Sequence[str], *, stdin: bytes = b"", environment: Sequence[str] = ()) -> int:
         """The pid of a command that runs in the guest."""

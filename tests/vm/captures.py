@@ -36,16 +36,15 @@ def capture(shape: Shape) -> None:
 
 
 def _leave_holes(machine: VirtualMachine) -> None:
-    """Plugs the two threads of a core of package 1, and takes one of its own from package 0."""
-    kind = machine.shape.cpu.partition(",")[0]
+    """Takes a core of package 1 out, and turns a thread of package 0 off."""
     with machine.monitor() as monitor:
-        for thread in (0, 1):
-            place = {"socket-id": 1, "core-id": 1, "thread-id": thread, "die-id": 0, "module-id": 0}
-            monitor.ask("device_add", {"driver": f"{kind}-x86_64-cpu", "id": f"cpu{thread}", **place})
+        for place in machine.shape.plugged:
+            if place.core == 0:
+                monitor.ask("device_del", {"id": place.name})
     machine.shell(
-        "for _ in $(seq 100); do [ ! -d /sys/devices/system/cpu/cpu5 ] || break; sleep 0.2; done;"
-        " [ -d /sys/devices/system/cpu/cpu5 ]; for one in /sys/devices/system/cpu/cpu[0-9]*; do"
-        " [ ! -e $one/online ] || echo 1 > $one/online; done; echo 0 > /sys/devices/system/cpu/cpu1/online"
+        "for _ in $(seq 300); do [ -d /sys/devices/system/cpu/cpu4 -o -d /sys/devices/system/cpu/cpu5 ] || break;"
+        " sleep 0.2; done; [ ! -d /sys/devices/system/cpu/cpu4 -a ! -d /sys/devices/system/cpu/cpu5 ];"
+        " echo 0 > /sys/devices/system/cpu/cpu1/online"
     )
 
 

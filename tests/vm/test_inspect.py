@@ -51,6 +51,7 @@ def test_each_nic_is_on_its_node_and_in_a_group_of_its_own(host: Host) -> None:
         "0000:61:00.0": ("igb", 1, 7),
         "0000:62:00.0": ("vmxnet3", 1, None),
         "0000:64:01.0": ("8139cp", 1, None),
+        "0000:65:00.0": ("virtio-pci", 1, 2),
     }
     assert host.iommu.enabled
     groups = [nic.iommu_group for nic in host.nics]
@@ -78,7 +79,7 @@ def test_inspect_in_the_machine_says_the_same_as_its_capture(installed: VirtualM
     said: dict[str, Any] = json.loads(installed.check("nfvhost", "inspect", "--json"))
     assert said["kind"] == "Host"
     assert [nic["pci"] for nic in said["nics"]] == [str(nic.pci) for nic in host.nics]
-    assert said["online"] == str(host.online)
+    assert CpuSet(cpu["id"] for cpu in said["cpus"] if cpu["online"]) == host.online
     assert said["warnings"] == list(host.warnings) == []
     shown = installed.check("env", "COLUMNS=80", "nfvhost", "inspect")
     assert "2 packages · 4 cores · 8 CPUs · 2 NUMA nodes" in shown

@@ -9,9 +9,21 @@ import pytest
 import vm_edge
 from vm import VirtualMachine
 from vm_cache import step
-from vm_edge import HOST_CPUS, ISOLATED_CPUS, PF, PLAN, PMD_CPUS, UNDERLAY, VFS, WAN, Traces, nfvhost
+from vm_edge import HOST_CPUS, ISOLATED_CPUS, PF, PLAN, PMD_CPUS, UNDERLAY, VDPA_FILES, VFS, WAN, Traces, nfvhost
 
 from nfvhost.model.cpuset import CpuSet
+
+# include/uapi/linux/vhost.h, as a guest's QEMU begins: VHOST_VDPA_GET_DEVICE_ID, and of its configuration the MAC by
+# VHOST_VDPA_GET_CONFIG; 1 is a network device.
+_ASK_VDPA = """
+import fcntl, os, struct, sys
+device = os.open(sys.argv[1], os.O_RDWR)
+number = bytearray(4)
+fcntl.ioctl(device, 0x8004AF70, number)
+config = bytearray(struct.pack("II6s", 0, 6, bytes(6)))
+fcntl.ioctl(device, 0x8008AF73, config)
+print(struct.unpack("I", number)[0], config[8:11].hex(":"))
+"""
 
 
 class Journey:
@@ -58,6 +70,7 @@ def test_2_an_apply_makes_what_can_be_made_now_and_asks_for_a_reboot(journey: Jo
         assert applied.code == 20
         found = vm_edge.drivers(vm)
         assert {found[one] for one in (UNDERLAY, WAN, *VFS)} == {"vfio-pci"}
+        assert {found[one] for one in VDPA_FILES.values()} == {"vp-vdpa"}
         assert found[vm_edge.MANAGEMENT] == "virtio-pci"
         assert vm_edge.reachable(vm)
         vm.save("applied")
@@ -80,6 +93,7 @@ def test_4_the_machine_is_what_the_plan_says(journey: Journey) -> None:
         polling = {name: cpus for name, cpus in found.items() if name.startswith("pmd-")}
         assert polling == {f"pmd-c{cpu:02d}": CpuSet([cpu]) for cpu in PMD_CPUS}
         assert all(cpus <= HOST_CPUS for name, cpus in found.items() if name not in polling)
+        assert "cpu_dedicated_set = 4-7" in vm.read("/etc/nova/nova-compute.conf.d/zz-nfvhost.conf")
         errors = vm.shell("for one in dpdk0 dpdk1; do ovs-vsctl get Interface $one link_state error; done")
         assert errors.split() == ["up", "[]", "up", "[]"]
         assert vm_edge.reachable(vm)
@@ -90,7 +104,7 @@ def test_5_packets_pass_from_a_kernel_port_over_the_wire_to_the_switch(journey: 
         netdev = vm.shell(f"ls /sys/bus/pci/devices/{PF}/net").strip()
         vm.shell(
             f"ip netns add far; ip link set {netdev} netns far; ip -n far address add 192.0.2.2/24 dev {netdev};"
-            f" ip -n far link set {netdev} up; ip address add 192.0.2.1/24 dev br-underlay; ip link set br-underlay up"
+            f" ip -n far link set {netdev} up; ip address add 192.0.2.1/24 dev br-underlay"
         )
         try:
             answered = vm.run("ip", "netns", "exec", "far", "ping", "-c", "10", "-i", "0.5", "-W", "10", "192.0.2.1")
@@ -99,7 +113,7 @@ def test_5_packets_pass_from_a_kernel_port_over_the_wire_to_the_switch(journey: 
             counted = vm.shell("ovs-vsctl get Interface dpdk1 statistics:rx_packets statistics:tx_packets")
             assert all(int(one) >= 10 for one in counted.split())
         finally:
-            vm.shell("ip netns delete far; ip address flush dev br-underlay; ip link set br-underlay down")
+            vm.shell("ip netns delete far; ip address delete 192.0.2.1/24 dev br-underlay")
 
 
 def test_6_a_vf_that_is_bound_to_vfio_serves_dpdk(journey: Journey) -> None:
@@ -113,14 +127,25 @@ def test_6_a_vf_that_is_bound_to_vfio_serves_dpdk(journey: Journey) -> None:
             vm.check("ovs-vsctl", "--timeout=120", "del-port", "vf0", timeout_s=180)
 
 
-def test_7_a_second_apply_changes_nothing(journey: Journey) -> None:
+def test_7_a_vdpa_device_is_there_for_a_guest_and_answers(journey: Journey) -> None:
+    with journey.leg("vDPA") as vm:
+        devices = {name: vm.read(f"/sys/bus/vdpa/devices/vdpa-{vf}/uevent") for name, vf in VDPA_FILES.items()}
+        assert all("DRIVER=vhost_vdpa" in said for said in devices.values())
+        for name in VDPA_FILES:
+            told = vm.check("/opt/nfvhost/bin/python", "-c", _ASK_VDPA, name)
+            assert told.split() == ["1", "52:54:00"]
+
+
+def test_8_a_second_apply_changes_nothing(journey: Journey) -> None:
     with journey.leg("apply again") as vm:
+        journals = vm.shell("sha256sum /var/lib/nfvhost/journal/*.jsonl")
         again = nfvhost(vm, "apply", PLAN, "--yes")
         assert again.code == 0
-        assert vm.shell("ls /var/lib/nfvhost/journal/*.jsonl").split() == ["/var/lib/nfvhost/journal/1.jsonl"]
+        assert "nothing to change" in again.out
+        assert vm.shell("sha256sum /var/lib/nfvhost/journal/*.jsonl") == journals
 
 
-def test_8_a_new_kernel_boots_with_the_same_arguments(journey: Journey) -> None:
+def test_9_a_new_kernel_boots_with_the_same_arguments(journey: Journey) -> None:
     with journey.leg("a second kernel") as vm:
         vm.shell('cd /boot; for one in vmlinuz initrd.img; do cp "$one-$(uname -r)" "$one-6.99.0-other"; done')
         try:
@@ -132,7 +157,7 @@ def test_8_a_new_kernel_boots_with_the_same_arguments(journey: Journey) -> None:
             vm.shell("rm /boot/*-6.99.0-other; update-grub", timeout_s=300)
 
 
-def test_9_a_rollback_and_a_reboot_leave_the_machine_as_it_was(journey: Journey) -> None:
+def test_10_a_rollback_and_a_reboot_leave_the_machine_as_it_was(journey: Journey) -> None:
     with journey.leg("rollback") as vm:
         undone = nfvhost(vm, "rollback", "--yes")
         assert undone.code in {0, 20}
