@@ -7,12 +7,12 @@ from typing import Final
 from nfvhost.bench.builtin import BuiltIn
 from nfvhost.bench.generator import Ends, Generator
 from nfvhost.bench.packet_sockets import PacketSockets
-from nfvhost.bench.testpmd import Testpmd
+from nfvhost.bench.testpmd import PmdProgram
 from nfvhost.errors import PreconditionError, UsageError
 
 AUTO: Final = "auto"
 # Those that keep a rate come first; the kernel's sockets are the last resort.
-GENERATORS: Final[tuple[Generator, ...]] = (BuiltIn(), Testpmd(), PacketSockets())
+GENERATORS: Final[tuple[Generator, ...]] = (BuiltIn(), PmdProgram(), PacketSockets())
 
 
 def generator(name: str) -> Generator | None:

@@ -40,7 +40,9 @@ def cycles_per_packet(sandbox: Sandbox) -> float | None:
 
     Source: dpif-netdev/pmd-perf-show.
     """
-    found = [(int(packets), int(cycles)) for packets, cycles in _CYCLES.findall(_said(sandbox, "pmd-perf-show"))]
+    found = [
+        (int(packets), int(cycles)) for packets, cycles in _CYCLES.findall(_said(sandbox, "dpif-netdev/pmd-perf-show"))
+    ]
     total = sum(packets for packets, _ in found)
     return sum(packets * cycles for packets, cycles in found) / total if total else None
 
@@ -49,7 +51,7 @@ def drop_counts(sandbox: Sandbox) -> dict[str, int]:
     """All counters of dropped packets as they are now, by cause."""
     counts: dict[str, int] = {}
     port = ""
-    for line in ask(sandbox.unixctl, "dpctl/show", "-s").splitlines():
+    for line in _said(sandbox, "dpctl/show", "-s").splitlines():
         if named := _PORT.match(line):
             port = named[1]
         elif dropped := _DROPPED.match(line):
@@ -78,8 +80,8 @@ def waited_s(root: Root, pid: int) -> float:
     return sum(int(line.split()[1]) for line in lines if line) / 1e9
 
 
-def _said(sandbox: Sandbox, command: str) -> str:
+def _said(sandbox: Sandbox, command: str, *words: str) -> str:
     try:
-        return ask(sandbox.unixctl, f"dpif-netdev/{command}")
-    except RefusedError:  # no userspace data path
+        return ask(sandbox.unixctl, command, *words)
+    except RefusedError:  # the switch has no data path: the kernel forwards
         return ""

@@ -21,6 +21,7 @@ _READY_S: Final = 40.0
 _FCS: Final = 4
 _SETTLE_S: Final = 0.2
 _CPUS: Final = 2
+_MBUFS: Final = 16384
 # app/test-pmd/testpmd.c, nic_stats_display: "  RX-packets: 12  RX-missed: 0 …", "  TX-packets: 12  TX-errors: 0 …"
 _COUNTED: Final = re.compile(r"(RX|TX)-packets: *(\d+)")
 # What is asked after each command: its answer ends what came before.
@@ -29,7 +30,7 @@ _MARK_ANSWER: Final = "Number of available ports"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Testpmd:
+class PmdProgram:
     """DPDK's own test program, where it is installed."""
 
     name: str = "dpdk-testpmd"
@@ -62,6 +63,8 @@ class Testpmd:
         argv = [
             *(_PROGRAM, *arguments, "--", "--interactive", "--forward-mode=txonly", "--nb-cores=1"),
             *(f"--txpkts={round(load.frames.mean_bytes) - _FCS}", "--stats-period=0", "--port-topology=chained"),
+            # Its own reckoning wants buffers for 32 ports.
+            f"--total-num-mbufs={_MBUFS}",
             *(("--txonly-multi-flow",) if load.flows > 1 else ()),
         ]
         with Dialogue(argv, netns=ends.netns) as dialogue:

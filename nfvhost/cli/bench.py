@@ -60,7 +60,7 @@ def run(  # noqa: PLR0913, PLR0917 - one for each option
     flows: Annotated[str, typer.Option("--flows", metavar="LIST", help="How many UDP flows.")] = "1",
     rounds: Annotated[int, typer.Option("--rounds", min=1, max=100, help="Searches of each point, in turns.")] = 1,
     trial: Annotated[float, typer.Option("--trial", metavar="SECONDS", min=0.05, help="The longest trial.")] = 1.0,
-    generator: Annotated[str, typer.Option("--generator", help="built-in, dpdk-testpmd, trex, af_packet.")] = "auto",
+    generator: Annotated[str, typer.Option("--generator", help="built-in, dpdk-testpmd, af_packet.")] = "auto",
     generator_cpu: Annotated[int | None, typer.Option("--generator-cpu", metavar="CPU", min=0)] = None,
     line_rate: Annotated[
         int | None, typer.Option("--line-rate", metavar="MBPS", min=1, help="Of the link, for the plot.")
