@@ -1,4 +1,4 @@
-"""dpdk-testpmd as a generator: it sends as fast as it can and keeps no rate, so it can say no NDR."""
+"""dpdk-testpmd as a generator: 512 frames go round and round. It keeps no rate, so it can say no NDR."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ _READY_S: Final = 40.0
 _FCS: Final = 4
 _SETTLE_S: Final = 0.2
 _CPUS: Final = 2
+# Of 32 frames each: less than a ring of the path holds, so that none of them is lost at once.
+_FIRST_BURSTS: Final = 16
 _MBUFS: Final = 16384
 # app/test-pmd/testpmd.c, nic_stats_display: "  RX-packets: 12  RX-missed: 0 …", "  TX-packets: 12  TX-errors: 0 …"
 _COUNTED: Final = re.compile(r"(RX|TX)-packets: *(\d+)")
@@ -38,12 +40,12 @@ class PmdProgram:
 
     @property
     def version(self) -> str:
-        """What `dpdk-testpmd --version` says of DPDK."""
+        """The DPDK that it says it is linked with."""
         try:
-            said = run([_PROGRAM, "--version", "--no-huge", "--no-pci", "--no-shconf"], timeout_s=OVERHEAD_S)
+            said = run([_PROGRAM, "-v", "--no-huge", "--no-pci", "--no-shconf", "--", "--help"], timeout_s=OVERHEAD_S)
         except CommandError:
             return "unknown"
-        found = re.search(r"DPDK (\d+\.\d+\S*)", said.stdout + said.stderr)
+        found = re.search(r"DPDK (\d+\.[\d.]+)", said.stdout + said.stderr)
         return f"DPDK {found[1]}" if found else "unknown"
 
     def refusal(self, ends: Ends) -> str | None:
@@ -60,16 +62,18 @@ class PmdProgram:
         arguments = eal_arguments(ends, (cpu,))
         at = arguments.index("-l")
         arguments[at : at + 2] = ["--lcores", ",".join(f"{number}@{cpu}" for number in range(_CPUS))]
+        topology = "loop" if len(ends.devices) == 1 else "paired"
         argv = [
-            *(_PROGRAM, *arguments, "--", "--interactive", "--forward-mode=txonly", "--nb-cores=1"),
-            *(f"--txpkts={round(load.frames.mean_bytes) - _FCS}", "--stats-period=0", "--port-topology=chained"),
+            # On a pipe it would keep its words to itself.
+            *("stdbuf", "-oL", _PROGRAM, *arguments, "--", "--interactive", "--forward-mode=io", "--nb-cores=1"),
+            *(f"--txpkts={round(load.frames.mean_bytes) - _FCS}", "--stats-period=0", f"--port-topology={topology}"),
             # Its own reckoning wants buffers for 32 ports.
             f"--total-num-mbufs={_MBUFS}",
             *(("--txonly-multi-flow",) if load.flows > 1 else ()),
         ]
         with Dialogue(argv, netns=ends.netns) as dialogue:
             running = _Running(dialogue, rx_port=ends.devices.index(ends.rx))
-            running.command("set portlist 0", timeout_s=_READY_S)
+            running.command("show port summary all", timeout_s=_READY_S)
             yield running
 
 
@@ -90,7 +94,7 @@ class _Running:
     def measure(self, *, duration_s: float, load_pps: float) -> Trial:
         self.command("clear port stats all")
         begin = now_s()
-        self.command("start")
+        self.command(f"start tx_first {_FIRST_BURSTS}")
         sleep(duration_s)
         self.command("stop")
         took_s = now_s() - begin
