@@ -5,7 +5,7 @@
 #   hosts       captured machines; those of an outside corpus too (NFVHOST_CORPUS, or ../shared/hosts)
 #   simulated   every resource on a scratch machine, killed at each write
 #   ovs         a real Open vSwitch with DPDK, real packets; by root, or sudo
-#   datapath    tunnels on the Open vSwitch of Debian 13, whatever this machine has; by root, or sudo; where it is named
+#   datapath    tunnels and benches on the Open vSwitch of Debian 13, whatever this machine has; by root, or sudo; where it is named
 #   vm          a machine with NUMA, IOMMU and SR-IOV under QEMU, booted and rebooted; minutes, so only where it is named;
 #               `./tests/run.sh vm --all` runs every fault (docs/testing.md)
 # A tier that cannot run says why and counts as skipped. With NFVHOST_REQUIRE_TIERS=1, as in CI, that is a failure.
@@ -48,6 +48,8 @@ prepare_datapath() {
         return 1
     fi
     install debian-archive-keyring iproute2 iputils-ping mmdebstrap openvswitch-switch-dpdk
+    # Benches: their generator is compiled against this machine's DPDK; dpdk-testpmd is another one.
+    install dpdk-dev gcc libc6-dev libdpdk-dev pkg-config
 }
 prepare_vm() {
     if ! can_be_root; then

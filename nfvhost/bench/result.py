@@ -29,7 +29,7 @@ class Round:
     ndr_pps: float | None  # None: even the lowest load lost packets
     pdr_pps: float | None
     finished: bool  # False: time was up before the bounds were close
-    limited_by: str  # "path", "generator"
+    limited_by: str  # "path", "generator"; "unknown" where nothing was searched
     maximum_pps: float  # what came through when the generator sent as fast as it can
     cycles_per_packet: float | None  # at the NDR; None without poll-mode threads
     latency: Latency | None  # at the NDR
@@ -116,7 +116,7 @@ def summary(rates_pps: tuple[float | None, ...], frames: Frames) -> Summary:
 def limited_by(found: Found) -> str:
     """Whose limit the NDR is: the generator's where it owed packets just above, or where its ceiling is reached."""
     if found.ndr.bad_pps is None:
-        return "generator"
+        return "unknown" if found.ndr.pps is None else "generator"
     above = [one for one in found.trials if one.load_pps >= found.ndr.bad_pps * (1 - 1e-6)]
     nearest = min((one.load_pps for one in above), default=None)
     refused = sum(one.lost + one.refused for one in above if one.load_pps == nearest)
