@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
 from nfvhost.access.clock import since_boot_s
+from nfvhost.access.command import CommandError
 from nfvhost.access.dialogue import Dialogue
 from nfvhost.bench.generator import OVERHEAD_S, Ends, Load
 from nfvhost.bench.program import dpdk_version, missing, program
@@ -19,6 +21,7 @@ from nfvhost.model.pci import PciAddress
 # The links of vhost-user ports come when the switch has found their sockets, which it looks for once a second.
 _READY_S: Final = 40.0
 MEMORY_MIB: Final = 128
+_STARTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +52,39 @@ class BuiltIn:
         ]
         if ends.guest is not None:
             argv.append(f"--guest={ports[ends.guest[0]]}:{ports[ends.guest[1]]}")
-        with Dialogue(argv, netns=ends.netns) as dialogue:
-            running = _Running(dialogue)
-            running.answer(timeout_s=_READY_S)
-            yield running
+        with ExitStack() as stack:
+            yield _ready(stack, argv, ends)
+
+
+def _ready(stack: ExitStack, argv: list[str], ends: Ends) -> _Running:
+    """The program once all its links are up.
+
+    On a busy machine the switch may hang up in the middle of vhost-user's negotiation; DPDK then ends the program.
+    """
+    for left in reversed(range(_STARTS)):
+        for path in _sockets(ends):
+            # DPDK does not bind to one that a program has left.
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+        with ExitStack() as attempt:
+            running = _Running(attempt.enter_context(Dialogue(argv, netns=ends.netns)))
+            try:
+                running.answer(timeout_s=_READY_S)
+            except CommandError:
+                if not left:
+                    raise
+                continue
+            stack.push(attempt.pop_all())
+            return running
+    raise AssertionError(_STARTS)
+
+
+def _sockets(ends: Ends) -> tuple[str, ...]:
+    """The sockets that virtio-user devices make."""
+    words = [device.split(",") for device in ends.devices]
+    return tuple(
+        word.removeprefix("path=") for each in words if "server=1" in each for word in each if word.startswith("path=")
+    )
 
 
 def eal_arguments(ends: Ends, cpus: tuple[int, ...]) -> list[str]:
