@@ -25,6 +25,11 @@ def utc() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def epoch_s() -> float:
+    """Seconds since 1970-01-01 UTC, as Prometheus counts them. Whoever sets the clock sets it too."""
+    return time.time()
+
+
 def sleep(seconds: float) -> None:
     """Nothing, `seconds` later."""
     time.sleep(seconds)

@@ -137,6 +137,23 @@ def came_in(before: tuple[str, ...], after: tuple[str, ...], cpus: CpuSet) -> di
     return found
 
 
+def counts_on(lines: tuple[str, ...], cpus: CpuSet) -> dict[int, int]:
+    """How often interrupts of devices came in on each of these CPUs since the boot; those left out that are offline.
+
+    A managed one that ends takes its share with it.
+    """
+    columns = [int(word.removeprefix("CPU")) for word in (lines[0].split() if lines else ()) if word[3:].isdecimal()]
+    wanted = [(column, cpu) for column, cpu in enumerate(columns) if cpu in cpus]
+    totals = dict.fromkeys((cpu for _, cpu in wanted), 0)
+    for line in lines[1:] if wanted else ():
+        number, _, cells = line.partition(":")
+        words = cells.split(None, len(columns))
+        if number.strip().isdecimal() and len(words) >= len(columns):
+            for column, cpu in wanted:
+                totals[cpu] += int(words[column])
+    return totals
+
+
 def _counts(line: str, columns: int) -> list[int]:
     """The numbers of a row; zeros for one that was not there."""
     words = line.partition(":")[2].split()[:columns]

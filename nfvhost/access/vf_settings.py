@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyroute2 import IPRoute
 
 # include/uapi/linux/rtnetlink.h: RTEXT_FILTER_VF, RTEXT_FILTER_SKIP_STATS
+_WITH_VFS: Final = 1 << 0
 _WITH_VFS_WITHOUT_STATISTICS: Final = 1 << 0 | 1 << 3
 # What rtnl_fill_vfinfo (net/core/rtnetlink.c) leaves in where the driver says nothing.
 _NOT_SAID: Final = 0xFFFFFFFF
@@ -70,7 +71,11 @@ def read_vfs(netdevs: Iterable[str]) -> dict[str, tuple[VfAttributes, ...]]:
 
     Source: RTM_GETLINK with RTEXT_FILTER_VF, IFLA_VFINFO_LIST (include/uapi/linux/if_link.h).
     """
-    found: dict[str, tuple[VfAttributes, ...]] = {}
+    return {netdev: tuple(map(_attributes, vfs)) for netdev, vfs in _read(netdevs, _WITH_VFS_WITHOUT_STATISTICS)}
+
+
+def _read(netdevs: Iterable[str], mask: int) -> Iterator[tuple[str, list[Any]]]:
+    """Each PF that is there, with what the kernel says of its VFs."""
     with _route() as route:
         for netdev in netdevs:
             try:
@@ -78,10 +83,48 @@ def read_vfs(netdevs: Iterable[str]) -> dict[str, tuple[VfAttributes, ...]]:
             except OSError:
                 continue
             with _errors(f"VFs of {netdev}"):
-                for link in route.link("get", index=index, ext_mask=_WITH_VFS_WITHOUT_STATISTICS):
+                for link in route.link("get", index=index, ext_mask=mask):
                     vfs = link.get_attr("IFLA_VFINFO_LIST")
-                    found[netdev] = tuple(map(_attributes, vfs.get_attrs("IFLA_VF_INFO") if vfs is not None else ()))
-    return found
+                    yield netdev, vfs.get_attrs("IFLA_VF_INFO") if vfs is not None else []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VfCounters:
+    """What a PF has counted of one VF; zeros where its driver counts nothing."""
+
+    vf: int
+    received_packets: int
+    sent_packets: int
+    received_bytes: int
+    sent_bytes: int
+    receive_dropped: int
+    transmit_dropped: int
+
+
+def count_vfs(netdevs: Iterable[str]) -> dict[str, tuple[VfCounters, ...]]:
+    """PF's interface -> the counters of its VFs in order; what is no interface of this namespace is left out.
+
+    Source: RTM_GETLINK with RTEXT_FILTER_VF, IFLA_VF_STATS (include/uapi/linux/if_link.h).
+    """
+    return {netdev: tuple(vf_counters(vf) for vf in vfs) for netdev, vfs in _read(netdevs, _WITH_VFS)}
+
+
+def vf_counters(vf: Any) -> VfCounters:  # noqa: ANN401 - a message of pyroute2
+    """One VF's, of the message that its PF answers."""
+    counted = vf.get_attr("IFLA_VF_STATS")
+
+    def count(name: str) -> int:
+        return int(counted.get_attr(f"IFLA_VF_STATS_{name}") or 0) if counted is not None else 0
+
+    return VfCounters(
+        vf=vf.get_attr("IFLA_VF_MAC")["vf"],
+        received_packets=count("RX_PACKETS"),
+        sent_packets=count("TX_PACKETS"),
+        received_bytes=count("RX_BYTES"),
+        sent_bytes=count("TX_BYTES"),
+        receive_dropped=count("RX_DROPPED"),
+        transmit_dropped=count("TX_DROPPED"),
+    )
 
 
 def write_vf(netdev: str, *, vf: int, setting: VfSetting, text: str) -> None:

@@ -9,7 +9,22 @@ from typing import Annotated, Final
 import typer
 
 from nfvhost import __version__
-from nfvhost.cli import apply, boot, capture, confirm, diff, doctor, history, inspect, plan, rollback, verify, watch
+from nfvhost.cli import (
+    apply,
+    boot,
+    capture,
+    confirm,
+    diff,
+    doctor,
+    history,
+    inspect,
+    metrics,
+    plan,
+    rollback,
+    top,
+    verify,
+    watch,
+)
 from nfvhost.cli.bench import bench
 from nfvhost.cli.ending import DEBUG, die_of, stdout_failed
 from nfvhost.cli.flavor import flavor
@@ -27,6 +42,8 @@ HELP: Final = """Turn a server into an NFV host: look, plan, explain, apply, ver
   nfvhost rollback            back to what was there before
   nfvhost doctor              what is wrong here, with no plan at hand
   nfvhost bench run           what it forwards without loss
+  nfvhost top                 what the switch does right now
+  nfvhost metrics             the same for Prometheus
 
 \b
 Exit codes: 0 done or nothing to do, 1 bug, 2 usage, 3 bad document, 4 stale plan,
@@ -56,6 +73,8 @@ for verb, summary, text in (
     (history.history, "List what was applied.", history.HELP),
     (confirm.confirm, "Keep what was applied to be confirmed.", confirm.HELP),
     (doctor.doctor, "Find the known failures of an NFV host.", doctor.HELP),
+    (top.top, "Show what the switch does, live.", top.HELP),
+    (metrics.metrics, "Tell Prometheus of this host.", metrics.HELP),
 ):
     app.command(verb.__name__, help=text, short_help=summary)(verb)
 # For the units of systemd: a person applies.

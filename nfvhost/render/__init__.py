@@ -18,24 +18,25 @@ def print_host(host: Host, *, file: IO[str], width: int | None = None, color: bo
     """Write the host's screen; `width` and `color` are the terminal's where None (NO_COLOR counts)."""
     from nfvhost.render.text import host_screen
 
-    _print(host_screen(host), file, width, color=color)
+    print_screen(host_screen(host), file=file, width=width, color=color)
 
 
 def print_plan(host: Host, plan: Plan, *, file: IO[str], width: int | None = None, color: bool | None = None) -> None:
     """Write the plan's screen; `width` and `color` as for `print_host`."""
     from nfvhost.render.text import plan_screen
 
-    _print(plan_screen(host, plan), file, width, color=color)
+    print_screen(plan_screen(host, plan), file=file, width=width, color=color)
 
 
 def print_decision(decision: Decision, *, file: IO[str], width: int | None = None, color: bool | None = None) -> None:
     """Write one decision in full; `width` and `color` as for `print_host`."""
     from nfvhost.render.text import explain_screen
 
-    _print(explain_screen(decision), file, width, color=color)
+    print_screen(explain_screen(decision), file=file, width=width, color=color)
 
 
-def _print(screen: RenderableType, file: IO[str], width: int | None, *, color: bool | None) -> None:
+def print_screen(screen: RenderableType, *, file: IO[str], width: int | None = None, color: bool | None = None) -> None:
+    """Write any screen, without what its texts could do to a terminal; `width` and `color` as for `print_host`."""
     from rich.console import Console
 
     from nfvhost.render.text import Harmless
