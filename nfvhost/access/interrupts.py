@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
 from nfvhost.access.cpulist import cpu_list, cpu_mask
@@ -19,6 +20,9 @@ _NO_LIST: Final = b"x"
 # Of an interrupt that only the kernel places: EIO before Linux 6.12, EPERM since (kernel/irq/proc.c).
 _UNMOVABLE: Final = frozenset({errno.EIO, errno.EPERM})
 _WRITABLE: Final = 0o200
+# The width of a CPU's column in /proc/interrupts: "%10u " (kernel/irq/proc.c, show_interrupts), in which any unsigned
+# int has room.
+_CELL: Final = 11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,16 +146,35 @@ def counts_on(lines: tuple[str, ...], cpus: CpuSet) -> dict[int, int]:
 
     A managed one that ends takes its share with it.
     """
-    columns = [int(word.removeprefix("CPU")) for word in (lines[0].split() if lines else ()) if word[3:].isdecimal()]
+    names = lines[0].split() if lines else []
+    columns = [int(name.removeprefix("CPU")) for name in names if name[3:].isdecimal()]
     wanted = [(column, cpu) for column, cpu in enumerate(columns) if cpu in cpus]
     totals = dict.fromkeys((cpu for _, cpu in wanted), 0)
+    # Most rows have nothing there, and none of their hundreds of numbers is worth a look then.
+    aligned = bool(columns) and lines[0].find(names[-1]) - lines[0].find(names[0]) == _CELL * (len(columns) - 1)
+    runs = list(_runs([column for column, _ in wanted]))
+    spans = [(_CELL * first, _CELL * (last + 1), _zeros(last + 1 - first)) for first, last in runs]
     for line in lines[1:] if wanted else ():
         number, _, cells = line.partition(":")
+        if aligned and all(cells[start:end] in zeros for start, end, zeros in spans):
+            continue
         words = cells.split(None, len(columns))
         if number.strip().isdecimal() and len(words) >= len(columns):
             for column, cpu in wanted:
                 totals[cpu] += int(words[column])
     return totals
+
+
+def _zeros(columns: int) -> tuple[str, str]:
+    """So many columns of nothing, as old and as new kernels print them: blank behind the number, or before it."""
+    return f"{0:10} " * columns, f" {0:10}" * columns
+
+
+def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
+    """First and last of each unbroken run of ascending numbers."""
+    for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+        found = [number for _, number in run]
+        yield found[0], found[-1]
 
 
 def _counts(line: str, columns: int) -> list[int]:
