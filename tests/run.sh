@@ -40,7 +40,8 @@ prepare_ovs() {
         return 1
     fi
     local packages
-    install iproute2 openvswitch-switch-dpdk && mapfile -t packages < <(ovs_packages) && install "${packages[@]}"
+    install iproute2 openvswitch-switch-dpdk && mapfile -t packages < <(ovs_packages) && install "${packages[@]}" &&
+        install_idle prometheus
 }
 prepare_datapath() {
     if ! can_be_root; then

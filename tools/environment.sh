@@ -39,6 +39,25 @@ install() {
     apt_install "${wanted[@]}" 2>/dev/null || { as_root apt-get update -qq >&2 && apt_install "${wanted[@]}"; }
 }
 
+# install_idle PACKAGE…: the same, and none of their services is started, now or at the next boot.
+# invoke-rc.d(8), deb-systemd-invoke(1): policy-rc.d says whether one may be; 101 is no.
+install_idle() {
+    local policy=/usr/sbin/policy-rc.d made='' code=0 package wanted
+    mapfile -t wanted < <(missing "$@")
+    [ ${#wanted[@]} -gt 0 ] || return 0
+    if [ ! -e "$policy" ] && can_be_root; then
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null && as_root chmod 755 "$policy" && made=yes
+    fi
+    install "${wanted[@]}" || code=$?
+    [ -z "$made" ] || as_root rm -f "$policy"
+    if [ $code = 0 ] && command -v systemctl >/dev/null; then
+        for package in "${wanted[@]}"; do
+            as_root systemctl --quiet disable "$package.service" >&2 || true
+        done
+    fi
+    return $code
+}
+
 # apt_lists: apt knows its packages; a machine made from an image may have no lists yet.
 apt_lists() {
     compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null || ! can_be_root || as_root apt-get update -qq >&2

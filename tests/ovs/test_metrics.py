@@ -30,7 +30,6 @@ from nfvhost.access.command import check, find, run
 from nfvhost.access.root import DirectoryRoot
 from nfvhost.metrics import METRICS, Exporter, exposition
 
-
 if TYPE_CHECKING:
     from tests.ovs.conftest import NewSwitch, Switch
 
@@ -330,7 +329,7 @@ def prometheus(target: str, folder: Path) -> Iterator[Callable[[str, Mapping[str
 
     def ask(path: str, query: Mapping[str, str]) -> Any:  # noqa: ANN401 - JSON
         url = f"http://127.0.0.1:{port}/api/v1/{path}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(url, timeout=10) as reply:  # noqa: S310 - our own
+        with urllib.request.urlopen(url, timeout=10) as reply:
             return json.load(reply)["data"]
 
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
