@@ -13,6 +13,7 @@ from nfvhost.access.clock import now_s
 from nfvhost.access.cpulist import cpu_list
 from nfvhost.access.hugepages import Pool, read_pool
 from nfvhost.access.interrupts import counters, counts_on
+from nfvhost.access.machine import SYSTEM_OVSDB, Machine
 from nfvhost.access.ovsdb import socket_path
 from nfvhost.access.port_statistics import PortStatistics, port_statistics
 from nfvhost.access.root import Root
@@ -30,7 +31,7 @@ T = TypeVar("T")
 _TIMEOUT_S: Final = 2.0
 _USAGE_S: Final = 15
 DEFAULT_PORTS: Final = 512
-# Of `nfvhost watch`.
+# Of `nfvhost watch`; beside the database where that is a private one.
 WATCH_FILE: Final = "/run/nfvhost/watch.json"
 # Types that are a NIC; they are never the ones left out.
 _PHYSICAL: Final = frozenset({"dpdk", "afxdp", "afxdp-nonpmd"})
@@ -81,7 +82,7 @@ def read(root: Root, *, ovsdb: str, most_ports: int = DEFAULT_PORTS) -> Reading:
         # The file is large on a large machine: it is only opened where there is something to look for.
         interrupts=tuple(counts_on(counters(root), isolated).items()) if isolated else (),
         vfs=_try(lambda: _vfs(root), problems) or (),
-        rearms=rearms(root),
+        rearms=rearms(root, ovsdb=ovsdb),
         problems=tuple(problems),
         took_s=now_s() - began,
     )
@@ -93,10 +94,12 @@ def first_ports(ports: tuple[PortStatistics, ...], most: int) -> tuple[PortStati
     return tuple(sorted(kept, key=lambda port: port.name))
 
 
-def rearms(root: Root) -> tuple[tuple[str, int], ...]:
+def rearms(root: Root, *, ovsdb: str = SYSTEM_OVSDB) -> tuple[tuple[str, int], ...]:
     """Tunnel -> how often it had to be written anew; empty where nobody watches, or what he wrote is damaged."""
+    private = Machine(root=root, ovsdb=ovsdb).private
+    path = f"{os.path.dirname(socket_path(ovsdb))}/watch.json" if private else WATCH_FILE
     try:
-        counts = json.loads(root.read_text(WATCH_FILE) or "{}")["rearms"]
+        counts = json.loads(root.read_text(path) or "{}")["rearms"]
         return tuple(sorted((str(tunnel), int(count)) for tunnel, count in counts.items()))
     except (ValueError, KeyError, TypeError, AttributeError, PreconditionError):
         return ()

@@ -156,6 +156,11 @@ def test_rearms_are_those_that_the_watch_has_written(make_tree: MakeTree) -> Non
     assert rearms(root) == (("srv6-a", 7), ("srv6-b", 2))
 
 
+def test_rearms_at_a_private_database_are_those_of_the_watch_there(make_tree: MakeTree) -> None:
+    files = {"/run/nfvhost/watch.json": '{"rearms": {"a": 1}}', "/run/box/watch.json": '{"rearms": {"b": 2}}'}
+    assert rearms(make_tree(files), ovsdb="unix:/run/box/db.sock") == (("b", 2),)
+
+
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", '{"rearms": 3}', '{"rearms": {"a": "many"}}', '{"rearms": {"a": null}}']
 )
