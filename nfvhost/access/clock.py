@@ -9,6 +9,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_moment = 0
+
 
 def now_s() -> float:
     """Seconds since some fixed moment; never steps back (CLOCK_MONOTONIC)."""
@@ -30,9 +32,16 @@ def epoch_s() -> float:
     return time.time()
 
 
+def moment() -> int:
+    """The same number until this process waits for something: what was read before that is to change."""
+    return _moment
+
+
 def sleep(seconds: float) -> None:
     """Nothing, `seconds` later."""
+    global _moment  # noqa: PLW0603 - what one waits for, others may read
     time.sleep(seconds)
+    _moment += 1
 
 
 def wait_for(look: Callable[[], T | None], *, timeout_s: float, interval_s: float = 0.02) -> T | None:
@@ -46,4 +55,4 @@ def wait_for(look: Callable[[], T | None], *, timeout_s: float, interval_s: floa
         answer = look()
         if answer or late:
             return answer
-        time.sleep(min(interval_s, max(0.0, deadline - time.monotonic())))
+        sleep(min(interval_s, max(0.0, deadline - time.monotonic())))

@@ -54,13 +54,20 @@ def verify(
 
 
 def _once(subject: Subject, *, json: bool) -> ExitCode:
+    from dataclasses import replace
+
     from nfvhost import engine
+    from nfvhost.access.kept import KeptRoot
+    from nfvhost.access.ovsdb import kept_connections
     from nfvhost.cli.changes import drift_line
     from nfvhost.cli.past import note_settled
 
-    drifts = engine.verify(subject.plan, subject.machine, subject.host)
+    # One look at the machine serves both.
+    machine = replace(subject.machine, root=KeptRoot(subject.machine.root))
+    with kept_connections():
+        drifts = engine.verify(subject.plan, machine, subject.host)
+        findings = engine.findings(subject.plan, machine)
     note_settled(subject, drifts)
-    findings = engine.findings(subject.plan, subject.machine)
     if json:
         from nfvhost.planfile import to_json, verification_document
 

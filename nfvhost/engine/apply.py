@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from nfvhost import __version__
+from nfvhost.access.kept import KeptRoot
 from nfvhost.access.machine import Machine
 from nfvhost.access.ovsdb import kept_connections
 from nfvhost.engine.confirm import refuse_unconfirmed, start_reverter
@@ -88,11 +90,14 @@ def apply(  # noqa: PLR0913 - one for each option of the command
         earlier = _earlier(store, plan) if resume else None
         _refuse_stale(plan, host)
         progress(Step.CHECK, None)
+        kept = KeptRoot(machine.root)
+        machine = replace(machine, root=kept)
         seen = [see(resource, machine, plan, host) for resource in taken]
         courses = _courses(seen, plan, machine, left_out)
         run = _Run(
             plan,
             machine,
+            kept,
             host,
             store=store,
             progress=progress,
@@ -165,6 +170,7 @@ class _Run:
         self,
         plan: Plan,
         machine: Machine,
+        kept: KeptRoot,
         host: Host,
         *,
         store: Store,
@@ -177,6 +183,7 @@ class _Run:
     ) -> None:
         self._plan = plan
         self._machine = machine
+        self._kept = kept  # the machine's tree: of one that is as planned, verify reads nothing again
         self._host = host
         self._store = store
         self._progress = progress
@@ -200,6 +207,7 @@ class _Run:
     def turn(self, seen: Seen, course: Course) -> None:
         """One resource: looked at again where that can make a difference, then carried out, or left to wait."""
         if seen.changes or self._started:
+            self._kept.end()
             seen = see(seen.resource, self._machine, self._plan, self._host_now())
             course = course_of(seen.problems, self._standings, left_out=self._left_out)
             if course.refusals:
@@ -233,6 +241,7 @@ class _Run:
     def rolled_back(self, causes: tuple[Problem, ...]) -> ApplyError | RollbackError:
         """The error to raise, once everything that was started is put back, last first."""
         number = self._writer.id if self._writer is not None else 0
+        self._kept.end()
         works = [*((number, work) for work in reversed(self._started)), *self._earlier_works]
         with undisturbed():
             notes = Notes(self._writer if works else None)
@@ -263,6 +272,7 @@ class _Run:
         self._progress(Step.VERIFY, None)
         drifts = work.resource.verify(self._machine, self._plan)
         if not work.changes and not all(map(_is_pending, drifts)):
+            self._kept.end()
             work.resource.apply(self._machine, work.before, ())
             drifts = work.resource.verify(self._machine, self._plan)
         wrong = tuple(drift for drift in drifts if not _is_pending(drift))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from nfvhost.access.kept import KeptRoot
 from nfvhost.access.machine import Machine
 from nfvhost.engine.outlook import Course, Standing, awaits_reboot, course_of, standing_of, waiting_drifts
 from nfvhost.engine.seen import see
@@ -24,6 +26,8 @@ def verify(
     What waits for a reboot is pending it, also where it waits by way of other resources. PreconditionError where a
     resource cannot be read. `host` is this machine as inspected just now; without it, it is inspected where needed.
     """
+    # Nothing is written here, and resources read much of the same.
+    machine = replace(machine, root=KeptRoot.around(machine.root))
     drifts: list[Drift] = []
     standings: dict[str, Standing] = {}
     for resource in resources_for(machine) if resources is None else resources:

@@ -205,7 +205,8 @@ class CpuPartition:
             root.write_attribute(f"{_FOLDER}/cpuset.cpus.partition", kind)
 
     def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
-        state, changes = self.read(machine, plan), tuple[Change, ...]()
+        state = self.read(machine, plan)
+        changes = self.diff(state, plan)
 
         def as_planned() -> bool:
             nonlocal state, changes
@@ -213,7 +214,8 @@ class CpuPartition:
             changes = self.diff(state, plan)
             return not changes
 
-        wait_for(as_planned, timeout_s=self.settle_s)
+        if changes:
+            wait_for(as_planned, timeout_s=self.settle_s)
         drifts = [
             Drift(
                 resource=RESOURCE,

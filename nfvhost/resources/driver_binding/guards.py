@@ -52,6 +52,7 @@ def refusals(state: State, plan: Plan, host: Host, *, vfs: bool, resource: str) 
 
 def remarks(state: State, plan: Plan, *, vfs: bool, resource: str) -> Iterator[Problem]:
     """What is worth saying of them."""
+    given = _given_away(state, plan)
     for target in targets(plan, vfs=vfs):
         function = state.function(target.key)
         if function.up and function.driver != target.driver:
@@ -67,7 +68,7 @@ def remarks(state: State, plan: Plan, *, vfs: bool, resource: str) -> Iterator[P
                 hint=f"remove /etc/driverctl.d/pci-{function.pci}",
             )
         if is_vfio(target.driver) and function.driver == target.driver:
-            yield from _not_viable(target, function, _given_away(state, plan), {}, where=f"{resource}: {target.key}")
+            yield from _not_viable(target, function, given, {}, where=f"{resource}: {target.key}")
 
 
 def _absent(target: Target, plan: Plan, *, where: str) -> Problem:
@@ -187,7 +188,8 @@ def _not_viable(
 def _given_away(state: State, plan: Plan) -> frozenset[PciAddress]:
     """The functions that the plan gives to vfio, VFs among them as far as this resource knows their addresses."""
     ports = {nic.pci for nic in plan.nics if is_vfio(nic.driver)}
-    vfs = {state.function(target.key).pci for target in targets(plan, vfs=True) if is_vfio(target.driver)}
+    addresses = {one.key: one.pci for one in state.functions}
+    vfs = {addresses.get(target.key) for target in targets(plan, vfs=True) if is_vfio(target.driver)}
     return frozenset(ports | {pci for pci in vfs if pci is not None})
 
 

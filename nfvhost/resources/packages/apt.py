@@ -6,7 +6,9 @@ What is installed is read from dpkg's own file, without a command; apt is asked 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 from nfvhost.access.clock import now_s, sleep
@@ -71,18 +73,23 @@ def read_inventory(machine: Machine, *, whole: bool = False) -> Inventory:
     Where a run was cut off, its journal holds files that are named by numbers (dpkg, lib/dpkg/dbmodify.c).
     """
     del whole
-    root = machine.root
+    packages = _packages(machine.root.read_bytes(_STATUS) or b"")
+    cut_off = any(name.isdigit() for name in machine.root.list_dir(_UPDATES))
+    half = any(one.state in _HALF for one in packages.values())
+    return Inventory(packages, interrupted=cut_off or half)
+
+
+@lru_cache(maxsize=1)
+def _packages(status: bytes) -> Mapping[str, Package]:
     packages: dict[str, Package] = {}
-    for stanza in (root.read_bytes(_STATUS) or b"").split(b"\n\n"):
+    for stanza in status.split(b"\n\n"):
         fields = {name.decode(): value.decode(errors="replace") for name, value in _FIELD.findall(stanza)}
         name, state = fields.get("Package"), fields.get("Status", "").rpartition(" ")[2]
         # Of one that is there for several architectures, the one whose files are.
         if name and not (name in packages and packages[name].present):
             depends = ", ".join(filter(None, (fields.get("Pre-Depends"), fields.get("Depends"))))
             packages[name] = Package(name, state, depends, tuple(groups(fields.get("Provides", ""))))
-    cut_off = any(name.isdigit() for name in root.list_dir(_UPDATES))
-    half = any(one.state in _HALF for one in packages.values())
-    return Inventory(packages, interrupted=cut_off or half)
+    return MappingProxyType(packages)
 
 
 def needs_by_name(root: Root, needs: Needs) -> tuple[Need, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,7 +32,7 @@ class Package:
 class Inventory:
     """What the package manager has."""
 
-    packages: dict[str, Package]
+    packages: Mapping[str, Package]
     interrupted: bool
 
     @property

@@ -1,0 +1,89 @@
+"""A tree that is asked for each of its facts once in a moment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from nfvhost.access.clock import moment
+from nfvhost.access.root import Root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+# They run on by themselves: whoever reads them twice asks for the difference.
+_COUNTERS: Final = frozenset({"/proc/interrupts"})
+
+
+class KeptRoot(Root):
+    """Wraps a tree for those who read it one after another, and read much of the same: all processes, say.
+
+    A moment ends as soon as this process waits for something (`wait_for`): who looks again then, sees what has become
+    of it. Counters, and what may not be read, are asked for each time. It is for the time before anything is changed:
+    `end` comes first, and a write ends it as well.
+    """
+
+    def __init__(self, inner: Root) -> None:
+        self._inner = inner
+        self._known: dict[tuple[Callable[[str], Any], str], Any] = {}
+        self._moment = moment()
+        self._ended = False
+
+    @classmethod
+    def around(cls, root: Root) -> Self:
+        """The tree wrapped; itself where it is already."""
+        return root if isinstance(root, cls) else cls(root)
+
+    @property
+    def live(self) -> bool:
+        return self._inner.live
+
+    def end(self) -> None:
+        """Nothing is kept any more: whoever reads it reads the tree itself."""
+        self._ended = True
+        self._known.clear()
+
+    def read_bytes(self, path: str) -> bytes | None:
+        return self._kept(self._inner.read_bytes, path)
+
+    def list_dir(self, path: str) -> tuple[str, ...]:
+        return self._kept(self._inner.list_dir, path)
+
+    def read_link(self, path: str) -> str | None:
+        return self._kept(self._inner.read_link, path)
+
+    def exists(self, path: str) -> bool:
+        return self._kept(self._inner.exists, path)
+
+    def file_mode(self, path: str) -> int | None:
+        return self._kept(self._inner.file_mode, path)
+
+    def write_file(self, path: str, content: bytes, *, mode: int) -> tuple[str, ...]:
+        self.end()
+        return self._inner.write_file(path, content, mode=mode)
+
+    def remove_file(self, path: str, *, folders: tuple[str, ...] = ()) -> None:
+        self.end()
+        self._inner.remove_file(path, folders=folders)
+
+    def remove_leftover(self, path: str) -> None:
+        self.end()
+        self._inner.remove_leftover(path)
+
+    def write_attribute(self, path: str, text: str) -> None:
+        self.end()
+        self._inner.write_attribute(path, text)
+
+    def _kept(self, read: Callable[[str], T], path: str) -> T:
+        if self._ended or path in _COUNTERS:
+            return read(path)
+        now = moment()
+        if now != self._moment:
+            self._known.clear()
+            self._moment = now
+        # Bound methods of one object are equal.
+        key = (read, path)
+        if key not in self._known:
+            self._known[key] = read(path)
+        found: T = self._known[key]
+        return found
