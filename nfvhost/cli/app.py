@@ -30,6 +30,7 @@ from nfvhost.cli.ending import DEBUG, die_of, stdout_failed
 from nfvhost.cli.flavor import flavor
 from nfvhost.cli.sandbox import sandbox
 from nfvhost.cli.terminal import StdoutError, emit, open_streams
+from nfvhost.cli.tunnel import tunnel
 
 HELP: Final = """Turn a server into an NFV host: look, plan, explain, apply, verify.
 
@@ -81,6 +82,7 @@ for verb, summary, text in (
 app.command("boot", help=boot.HELP, short_help="Make again what a boot has forgotten.", hidden=True)(boot.boot)
 app.add_typer(bench, name="bench", short_help="Measure what a plan forwards without loss.")
 app.add_typer(flavor, name="flavor", short_help="Nova flavors that fit planned hosts.")
+app.add_typer(tunnel, name="tunnel", short_help="The tunnels of a plan.")
 app.add_typer(sandbox, name="sandbox", short_help="A private OVS-DPDK to try a plan on.")
 
 
