@@ -127,11 +127,12 @@ def delete(
 ) -> None:
     """Delete flavors."""
     from nfvhost.errors import UsageError
-    from nfvhost.openstack.cloud_flavors import delete_flavors
-    from nfvhost.openstack.connect import connect
 
     if bool(names) == everything:
         raise UsageError("name flavors, or say --all", where="flavor delete")
+    from nfvhost.openstack.cloud_flavors import delete_flavors
+    from nfvhost.openstack.connect import connect
+
     changes = delete_flavors(connect(cloud), names or (), dry_run=dry_run)
     if json:
         _emit("FlavorChanges", {"changes": [_change_document(one) for one in changes]})

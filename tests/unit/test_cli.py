@@ -104,6 +104,7 @@ def test_the_command_alone_shows_its_help() -> None:
         ["sandbox", "probe"],
         *(["tunnel"], ["tunnel", "list"], ["tunnel", "add"], ["tunnel", "remove"], ["tunnel", "check"]),
         ["watch"],
+        *(["flavor"], ["flavor", "create"], ["flavor", "list"], ["flavor", "delete"]),
     ],
     ids=" ".join,
 )
@@ -115,7 +116,13 @@ def test_the_help_of_every_verb_has_an_example(verb: list[str]) -> None:
 def test_every_verb_that_tells_something_can_tell_it_as_json() -> None:
     verbs = ("inspect", "capture", "plan", "diff", "apply", "verify", "watch", "rollback", "history", "confirm")
     tunnels = (f"tunnel {one}" for one in ("list", "add", "remove", "check"))
-    for verb in (*verbs, *tunnels, *(f"sandbox {one}" for one in ("up", "down", "status", "restart", "probe"))):
+    flavors = ("flavor create", "flavor list", "flavor delete")
+    for verb in (
+        *verbs,
+        *tunnels,
+        *flavors,
+        *(f"sandbox {one}" for one in ("up", "down", "status", "restart", "probe")),
+    ):
         assert "--json" in run(*verb.split(), "--help")[0], verb
 
 

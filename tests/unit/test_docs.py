@@ -13,6 +13,7 @@ import resource_pages
 from nfvhost.doctor import RULES
 from nfvhost.errors import ExitCode
 from nfvhost.model.profile import Profile
+from nfvhost.model.vnf import DEFAULT_REASONS, Vnf
 from nfvhost.planfile.names import key_of
 from nfvhost.resources.order import ORDER
 
@@ -77,3 +78,18 @@ def test_the_rules_that_look_for_a_failure_are_the_doctors() -> None:
     lines = [line for line in FAILURES.read_text(encoding="utf-8").splitlines() if re.match(r"\| \d", line)]
     named = {rule.strip() for line in lines for rule in line.split("|")[4].split(",") if rule.strip()}
     assert named <= {rule.name for rule in RULES}
+
+
+def test_every_key_of_a_vnf_is_described_with_the_reason_for_its_default() -> None:
+    text = (DOCS / "vnf.md").read_text(encoding="utf-8")
+    described = set(re.findall(r"\w+", text))
+    keys = {key_of(field.name) for one in value_classes(Vnf) for field in dataclasses.fields(one)}
+    assert len(keys) > 35
+    assert keys - described == set()
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    untold = [
+        (kind.__name__, field)
+        for (kind, field), reason in DEFAULT_REASONS.items()
+        if not any(line.startswith(f"| `{key_of(field)}` |") and line.endswith(f"| {reason} |") for line in rows)
+    ]
+    assert untold == []
