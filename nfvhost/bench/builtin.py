@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from nfvhost.access.clock import since_boot_s
+from nfvhost.access.clock import since_boot_s, sleep
 from nfvhost.access.command import CommandError
 from nfvhost.access.dialogue import Dialogue
 from nfvhost.bench.generator import OVERHEAD_S, Ends, Load
@@ -21,7 +21,9 @@ from nfvhost.model.pci import PciAddress
 # The links of vhost-user ports come when the switch has found their sockets, which it looks for once a second.
 _READY_S: Final = 40.0
 MEMORY_MIB: Final = 128
-_STARTS: Final = 3
+_STARTS: Final = 5
+# The switch looks for sockets once a second: it is to have seen that the last one is gone.
+_PAUSE_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,7 @@ def _ready(stack: ExitStack, argv: list[str], ends: Ends) -> _Running:
             except CommandError:
                 if not left:
                     raise
+                sleep(_PAUSE_S)
                 continue
             stack.push(attempt.pop_all())
             return running

@@ -80,7 +80,8 @@ def _rates(axes: Any, names: tuple[str, ...], points: dict[str, Point], label: s
 
 def _limits(axes: Any, names: tuple[str, ...], results: tuple[BenchResult, ...]) -> None:  # noqa: ANN401 - matplotlib's
     """The line rate and the ceiling; one far above all rates would press them to the ground, and is told in words."""
-    rates = [rate.pps for result in results for point in result.points for rate in (point.ndr, point.pdr) if rate.pps]
+    found = [rate for result in results for point in result.points for rate in (point.ndr, point.pdr)]
+    rates = [rate.most_pps for rate in found if rate.most_pps]
     top = max(rates, default=0.0) / 1e6
     for label, style, limits in (
         ("generator's ceiling", ":", _by_name(results, lambda point: point.ceiling_pps)),

@@ -73,7 +73,7 @@ class PmdProgram:
         ]
         with Dialogue(argv, netns=ends.netns) as dialogue:
             running = _Running(dialogue, rx_port=ends.devices.index(ends.rx))
-            running.command("show port summary all", timeout_s=_READY_S)
+            running.command("clear port stats all", timeout_s=_READY_S)
             yield running
 
 
