@@ -110,8 +110,9 @@ def test_5_packets_pass_from_a_kernel_port_over_the_wire_to_the_switch(journey: 
             answered = vm.run("ip", "netns", "exec", "far", "ping", "-c", "10", "-i", "0.5", "-W", "10", "192.0.2.1")
             print(answered)  # noqa: T201 - the log of the tier
             assert " 10 received" in answered.out
-            counted = vm.shell("ovs-vsctl get Interface dpdk1 statistics:rx_packets statistics:tx_packets")
-            assert all(int(one) >= 10 for one in counted.split())
+            # Open vSwitch writes its counters down every 5 s (other_config:stats-update-interval).
+            counted = "set -- $(ovs-vsctl get Interface dpdk1 statistics:rx_packets statistics:tx_packets)"
+            vm.shell(f"until {counted}; [ $1 -ge 10 ] && [ $2 -ge 10 ]; do sleep 1; done", timeout_s=60)
         finally:
             vm.shell("ip netns delete far; ip address delete 192.0.2.1/24 dev br-underlay")
 
@@ -141,7 +142,7 @@ def test_8_a_second_apply_changes_nothing(journey: Journey) -> None:
         journals = vm.shell("sha256sum /var/lib/nfvhost/journal/*.jsonl")
         again = nfvhost(vm, "apply", PLAN, "--yes")
         assert again.code == 0
-        assert "nothing to change" in again.out
+        assert "nothing to change" in again.err
         assert vm.shell("sha256sum /var/lib/nfvhost/journal/*.jsonl") == journals
 
 
@@ -151,8 +152,10 @@ def test_9_a_new_kernel_boots_with_the_same_arguments(journey: Journey) -> None:
         try:
             vm.check("update-grub", timeout_s=300)
             entries = vm.shell(r"grep -P '^\s+linux\s' /boot/grub/grub.cfg").splitlines()
-            assert any("6.99.0-other" in entry for entry in entries)
-            assert all("isolcpus=managed_irq,domain,2-7" in entry for entry in entries)
+            usual = [entry for entry in entries if " single " not in f"{entry} "]
+            assert any("6.99.0-other" in entry for entry in usual)
+            # One for recovery comes up without what may be why it is needed.
+            assert [entry for entry in entries if "isolcpus=managed_irq,domain,2-7" in entry] == usual
         finally:
             vm.shell("rm /boot/*-6.99.0-other; update-grub", timeout_s=300)
 
