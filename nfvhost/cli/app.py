@@ -14,13 +14,16 @@ from nfvhost.cli import (
     boot,
     capture,
     confirm,
+    destroy,
     diff,
     doctor,
     history,
     inspect,
+    launch,
     metrics,
     plan,
     rollback,
+    servers,
     top,
     verify,
     watch,
@@ -41,6 +44,7 @@ HELP: Final = """Turn a server into an NFV host: look, plan, explain, apply, ver
   nfvhost apply plan.yaml     change it, verify it, or put it back
   nfvhost verify plan.yaml    is it still so?
   nfvhost rollback            back to what was there before
+  nfvhost launch vnf.yaml     bring a VNF to run on an OpenStack
   nfvhost doctor              what is wrong here, with no plan at hand
   nfvhost bench run           what it forwards without loss
   nfvhost top                 what the switch does right now
@@ -73,6 +77,9 @@ for verb, summary, text in (
     (rollback.rollback, "Put the machine back to what it was.", rollback.HELP),
     (history.history, "List what was applied.", history.HELP),
     (confirm.confirm, "Keep what was applied to be confirmed.", confirm.HELP),
+    (launch.launch, "Bring VNFs to run on an OpenStack.", launch.HELP),
+    (servers.servers, "List the servers that were launched.", servers.HELP),
+    (destroy.destroy, "Remove VNFs and all that was made for them.", destroy.HELP),
     (doctor.doctor, "Find the known failures of an NFV host.", doctor.HELP),
     (top.top, "Show what the switch does, live.", top.HELP),
     (metrics.metrics, "Tell Prometheus of this host.", metrics.HELP),

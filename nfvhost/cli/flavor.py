@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nfvhost.cli.ending import ending
-from nfvhost.cli.options import JsonOption
+from nfvhost.cli.options import CloudOption, JsonOption
 from nfvhost.cli.terminal import emit, say
 
 if TYPE_CHECKING:
@@ -45,9 +45,6 @@ Examples:
 """
 flavor = typer.Typer(help=HELP, rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
-CloudOption = Annotated[
-    str | None, typer.Option("--cloud", metavar="NAME", help="A cloud of clouds.yaml. [OS_CLOUD, OS_*]")
-]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done.")]
 
 

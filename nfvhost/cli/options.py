@@ -26,3 +26,7 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 StateDirOption = Annotated[
     str | None, typer.Option("--state-dir", metavar="DIR", hidden=True, help="Where journals are. [/var/lib/nfvhost]")
 ]
+CloudOption = Annotated[
+    str | None,
+    typer.Option("--cloud", metavar="NAME", help="A cloud of clouds.yaml. [OS_CLOUD, OS_*]"),
+]

@@ -19,6 +19,7 @@ from nfvhost.openstack.nova_host import HostCell, NovaHost
 _PAGES: Final = {GuestPages.GIB_1: "1GB", GuestPages.MIB_2: "2MB"}
 _KIB: Final = 1024
 
+FLAVOR_PREFIX: Final = "nfvhost."
 _DISK_GIB: Final = 10
 _LEAST_MIB: Final = 512
 _GIB: Final = 1024
@@ -34,7 +35,7 @@ class Offer:
 
 def flavor_name(vnf: Vnf) -> str:
     """The name of a VNF's flavor."""
-    return f"nfvhost.{vnf.name}"
+    return f"{FLAVOR_PREFIX}{vnf.name}"
 
 
 def group_trait(group: str) -> str:
