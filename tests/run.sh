@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Runs test tiers: ./tests/run.sh [TIER…]; without a name, all but vm. Installs what they need.
+# Runs test tiers: ./tests/run.sh [TIER…]; without a name, all but openstack and vm. Installs what they need.
 #   lint        ruff, mypy --strict, import-linter, shellcheck
 #   unit        pure functions
 #   hosts       captured machines; those of an outside corpus too (NFVHOST_CORPUS, or ../shared/hosts)
 #   simulated   every resource on a scratch machine, killed at each write
 #   ovs         a real Open vSwitch with DPDK, real packets; by root, or sudo
 #   datapath    tunnels and benches on the Open vSwitch of Debian 13, whatever this machine has; by root, or sudo; where it is named
+#   openstack   Keystone, Placement, Glance, Nova, Neutron, libvirt and OVS-DPDK, and guests on them; by root, or sudo
 #   vm          a machine with NUMA, IOMMU and SR-IOV under QEMU, booted and rebooted; minutes, so only where it is named;
 #               `./tests/run.sh vm --all` runs every fault (docs/testing.md)
 # A tier that cannot run says why and counts as skipped. With NFVHOST_REQUIRE_TIERS=1, as in CI, that is a failure.
@@ -20,8 +21,8 @@ for word in "$@"; do
 done
 [ ${#tiers[@]} -gt 0 ] || tiers=("${all[@]}")
 for tier in "${tiers[@]}"; do
-    if [[ " ${all[*]} datapath vm " != *" $tier "* ]]; then
-        echo "There is no tier $tier; there are: ${all[*]} datapath vm" >&2
+    if [[ " ${all[*]} datapath openstack vm " != *" $tier "* ]]; then
+        echo "There is no tier $tier; there are: ${all[*]} datapath openstack vm" >&2
         exit 2
     fi
 done
@@ -60,12 +61,31 @@ prepare_vm() {
     install mmdebstrap e2fsprogs debian-archive-keyring
 }
 
+prepare_openstack() {
+    if ! can_be_root; then
+        echo "it makes namespaces and starts nova-compute: run as root, or as one who may use sudo" >&2
+        return 1
+    fi
+    # Their services are this tier's to start: a machine that starts daemons as they are installed is told not to.
+    local policy=/usr/sbin/policy-rc.d ours=
+    if [ ! -e $policy ]; then
+        ours=1
+        printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null && as_root chmod +x $policy
+    fi
+    local code=0
+    install openvswitch-switch-dpdk mariadb-server-core mariadb-client-core rabbitmq-server libvirt-daemon \
+        libvirt-daemon-driver-qemu libvirt-clients libvirt-dev pkg-config gcc libc6-dev qemu-system-x86 qemu-utils \
+        busybox-static cpio iproute2 util-linux || code=$?
+    [ -z "$ours" ] || as_root rm $policy
+    return $code
+}
+
 run_lint() {
     ruff check .
     ruff format --check .
     mypy
     lint-imports --no-cache
-    shellcheck -x tests/run.sh tools/environment.sh examples/demo.sh .ci/run
+    shellcheck -x tests/run.sh tests/support/cloud_room.sh tools/environment.sh examples/demo.sh .ci/run
 }
 run_unit() { pytest -n auto tests/unit; }
 run_hosts() { pytest -n auto tests/hosts; }
@@ -77,6 +97,14 @@ pytest_as_root() {
 }
 run_ovs() { pytest_as_root tests/ovs; }
 run_datapath() { pytest_as_root tests/datapath; }
+run_openstack() {
+    local environment=(env PATH="$PATH" NFVHOST_REQUIRE_TIERS="${NFVHOST_REQUIRE_TIERS:-0}" PYTHONDONTWRITEBYTECODE=1)
+    pytest tests/openstack/test_fit.py
+    # What comes from outside is fetched before the room, which has no way out.
+    as_root "${environment[@]}" python tests/support/cloud_build.py
+    as_root tests/support/cloud_room.sh "${environment[@]}" \
+        "$(command -v pytest)" -p no:cacheprovider -v --capture=no tests/openstack --ignore=tests/openstack/test_fit.py
+}
 run_vm() {
     # Its log is the times of its steps: not captured.
     pytest_as_root -v --capture=no tests/vm "${vm_options[@]}"

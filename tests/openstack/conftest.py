@@ -1,0 +1,67 @@
+"""One running cloud for all tests that want one.
+
+A machine that cannot run it skips them and says why; with NFVHOST_REQUIRE_TIERS=1, as in CI, that is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import cloud_guest
+import openstack
+import pytest
+from cloud import PROFILE, ROOM, Cloud, nfvhost, step
+from cloud_lab import Lab
+
+_TEST_TIMEOUT_S: Final = 900
+_PROGRAMS: Final = ("mariadbd", "epmd", "libvirtd", "virsh", "qemu-system-x86_64", "ovsdb-server", "cpio")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.timeout(_TEST_TIMEOUT_S))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Prints what each test took."""
+    with step(item.name):
+        yield
+
+
+def _obstacle() -> str | None:
+    """Why no cloud can be started here."""
+    if ROOM not in os.environ:
+        return "a cloud wants a room of its own: ./tests/run.sh openstack"
+    missing = [one for one in _PROGRAMS if shutil.which(one, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
+    return f"not installed: {', '.join(missing)}" if missing else None
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    obstacle = _obstacle()
+    if obstacle is not None:
+        if os.environ.get("NFVHOST_REQUIRE_TIERS") == "1":
+            pytest.fail(obstacle)
+        pytest.skip(obstacle)
+    cloud = Cloud()
+    try:
+        with step("a whole OpenStack"):
+            cloud.start_control()
+            plan = cloud.start_compute(PROFILE)
+        os.environ["OS_CLOUD"] = "lab"
+        api = openstack.connect(cloud="lab")
+        yield Lab(cloud=cloud, plan=plan, api=api, kernel=cloud_guest.upload_kernel(api))
+    finally:
+        cloud.stop_all()
+
+
+@pytest.fixture
+def clean(lab: Lab) -> Iterator[Callable[[], list[str]]]:
+    """What is there now and was not before the test; all of nfvhost's goes at its end."""
+    before = lab.things()
+    yield lambda: [one for one in lab.things() if one not in before]
+    nfvhost("destroy", "--all")

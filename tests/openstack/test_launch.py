@@ -1,0 +1,189 @@
+"""VNFs on a real Nova: what runs is what the plan promised, and what cannot run says why and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cloud_conf
+import pytest
+from cloud import nfvhost, wait_until
+from cloud_guest import Shell, boot_line
+from cloud_lab import Lab
+
+from nfvhost.planfile import load_plan
+
+Left = Callable[[], list[str]]
+
+
+def server_id(lab: Lab, name: str) -> str:
+    (found,) = (one.id for one in lab.api.compute.servers() if one.name == name)
+    return str(found)
+
+
+def test_placement_has_what_the_plan_says(lab: Lab) -> None:
+    nova = load_plan(str(lab.plan)).nova
+    assert nova is not None
+    rows = lab.cloud.query(
+        "placement",
+        "SELECT c.name, i.total - i.reserved FROM inventories i JOIN resource_classes c ON c.id = i.resource_class_id",
+    )
+    stock = dict(line.split("\t") for line in rows.splitlines())
+    guest_mib = sum(node.guest_mib for node in load_plan(str(lab.plan)).memory.nodes)
+    assert int(stock["PCPU"]) == len(nova.cpu_dedicated_set)
+    assert int(stock["VCPU"]) == len(nova.cpu_shared_set)
+    assert abs(int(stock["MEMORY_MB"]) - guest_mib) <= 1
+
+
+def test_nova_leaves_the_pages_of_the_switch_alone(lab: Lab) -> None:
+    plan = load_plan(str(lab.plan))
+    assert plan.nova is not None
+    topology = json.loads(lab.cloud.query("nova", "SELECT numa_topology FROM compute_nodes WHERE host = 'cloud'"))
+    (cell,) = topology["nova_object.data"]["cells"]
+    pages = [one["nova_object.data"] for one in cell["nova_object.data"]["mempages"]]
+    (large,) = (one for one in pages if one["size_kb"] == 2048)
+    (reserved,) = plan.nova.reserved_huge_pages
+    assert large["reserved"] == reserved.count
+    assert large["total"] == plan.memory.nodes[0].pages[0].count
+
+
+def test_a_pinned_guest_boots_to_its_shell_with_what_was_promised(lab: Lab, tmp_path: Path, clean: Left) -> None:
+    document = lab.document(tmp_path, "router")
+    router = lab.launch(document)["router"]
+    assert router["outcome"] == "made"
+    assert {one["subject"]: one["agrees"] for one in router["checks"]} == {
+        "vCPUs": True,
+        "emulator threads": True,
+        "memory": True,
+        "port core": True,
+    }
+    assert "GUEST-UP cpus=1 nics=1" in boot_line(lab.api, router["id"])
+    with Shell(router["id"]) as shell:
+        assert "eth0" in shell.run("ip link show eth0")
+    assert lab.launch(document)["router"]["outcome"] == "unchanged"
+    assert "router" in nfvhost("servers").stdout
+    nfvhost("destroy", "router")
+    assert clean() == []
+
+
+def test_two_guests_exchange_packets_through_the_switch(lab: Lab, tmp_path: Path, clean: Left) -> None:
+    # Floating ones: of two CPUs one alone is dedicated.
+    document = lab.document(tmp_path, "peer", cpuPolicy="shared", count=2)
+    servers = lab.launch(document)
+    for one in servers.values():
+        boot_line(lab.api, one["id"])
+    shells = [Shell(one["id"]) for one in servers.values()]
+    for at, shell in enumerate(shells):
+        shell.run(f"ip addr add 10.9.0.{at + 1}/24 dev eth0")
+    assert " 0% packet loss" in shells[0].run("ping -c 5 -w 30 10.9.0.2")
+    nfvhost("destroy", document)
+    assert clean() == []
+
+
+def test_a_mixed_guest_pins_some_of_its_vcpus(lab: Lab, tmp_path: Path, clean: Left) -> None:
+    document = lab.document(tmp_path, "mixed", vcpus=2, cpuPolicy="mixed", pinnedVcpus="1")
+    checks = {one["subject"]: one for one in lab.launch(document)["mixed"]["checks"]}
+    assert checks["vCPUs"]["agrees"]
+    assert checks["vCPUs"]["real"].startswith("1 on CPU 1")
+    assert clean()
+
+
+def test_a_port_of_several_queues_has_them(lab: Lab, tmp_path: Path, clean: Left) -> None:
+    ports = [{"name": "core", "physnet": "physnet1", "vlan": 101, "queues": 2}]
+    document = lab.document(tmp_path, "wide", vcpus=2, cpuPolicy="mixed", pinnedVcpus="1", ports=ports)
+    checks = {one["subject"]: one for one in lab.launch(document)["wide"]["checks"]}
+    assert checks["port core"]["agrees"]
+    assert "2 queues" in checks["port core"]["real"]
+    assert clean()
+
+
+def test_a_guest_that_cannot_fit_is_refused_before_anything_is_asked(lab: Lab, tmp_path: Path, clean: Left) -> None:
+    document = lab.document(tmp_path, "giant", vcpus=4)
+    refused = nfvhost("launch", document, "--plan", str(lab.plan), "--cloud", "no-such-cloud", code=3)
+    assert "giant: does not fit: PCPU: 4 needed, 1 there, 3 short" in refused.stderr
+    assert clean() == []
+
+
+def test_forced_it_fails_with_what_placement_is_short_of(lab: Lab, tmp_path: Path, clean: Left) -> None:
+    failed = nfvhost("launch", lab.document(tmp_path, "giant", vcpus=4), code=6)
+    assert "No valid host was found" in failed.stderr
+    assert "Placement: PCPU is short on cloud: 4 asked for, " in failed.stderr
+    assert clean() == []
+
+
+def test_pages_that_are_not_there_are_the_filters_to_refuse(lab: Lab, tmp_path: Path, clean: Left) -> None:
+    failed = nfvhost("launch", lab.document(tmp_path, "vast", pageSize="1G", memoryMiB=1024), code=6)
+    assert "a filter of Nova's scheduler refuses them" in failed.stderr
+    assert "NUMATopologyFilter" in failed.stderr
+    assert clean() == []
+
+
+@pytest.mark.parametrize("kind", ["sriov", "vdpa"])
+def test_a_port_without_hardware_fails_and_leaves_nothing(lab: Lab, tmp_path: Path, clean: Left, kind: str) -> None:
+    ports = [{"name": "fast", "type": kind, "physnet": "physnet2", "vlan": 201}]
+    failed = nfvhost("launch", lab.document(tmp_path, "card", ports=ports), code=6)
+    assert f"PciPassthroughFilter: no host offers a function for {kind} on physnet2" in failed.stderr
+    assert clean() == []
+
+
+def test_a_wrong_password_is_one_clear_error(lab: Lab, tmp_path: Path, clean: Left) -> None:
+    clouds = tmp_path / "clouds.yaml"
+    clouds.write_text(cloud_conf.clouds_yaml("wrong-and-secret"))
+    failed = nfvhost("launch", lab.document(tmp_path, "x"), code=5, OS_CLIENT_CONFIG_FILE=str(clouds))
+    assert "Keystone refuses these credentials" in failed.stderr
+    assert failed.stderr.count("error:") == 1
+    assert "wrong-and-secret" not in failed.stdout + failed.stderr
+    assert clean() == []
+
+
+def test_a_keystone_that_is_not_there_is_one_clear_error(lab: Lab, tmp_path: Path, clean: Left) -> None:
+    clouds = tmp_path / "clouds.yaml"
+    clouds.write_text(cloud_conf.clouds_yaml(auth_url="http://127.0.0.1:5999"))
+    failed = nfvhost("launch", lab.document(tmp_path, "x"), code=5, OS_CLIENT_CONFIG_FILE=str(clouds))
+    assert "Keystone cannot be reached" in failed.stderr
+    assert clean() == []
+
+
+def test_an_image_that_is_not_there_is_one_clear_error(lab: Lab, tmp_path: Path, clean: Left) -> None:
+    failed = nfvhost("launch", lab.document(tmp_path, "x", image={"name": "nowhere"}), code=5)
+    assert "image nowhere: is not there" in failed.stderr
+    assert clean() == []
+
+
+def test_a_quota_that_is_used_up_is_one_clear_error(lab: Lab, tmp_path: Path, clean: Left) -> None:
+    project = lab.api.current_project_id
+    lab.api.compute.put(f"/os-quota-sets/{project}", json={"quota_set": {"instances": 0}})
+    try:
+        failed = nfvhost("launch", lab.document(tmp_path, "x"), code=6)
+    finally:
+        lab.api.compute.put(f"/os-quota-sets/{project}", json={"quota_set": {"instances": 100}})
+    assert "Quota exceeded for instances" in failed.stderr
+    assert clean() == []
+
+
+def test_a_killed_launch_is_taken_up_by_the_next(lab: Lab, tmp_path: Path, clean: Left) -> None:
+    document = lab.document(tmp_path, "again")
+    program = Path(sys.executable).with_name("nfvhost")
+    with subprocess.Popen([program, "launch", document], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as first:
+        wait_until(lambda: any(one.startswith("server") for one in lab.things()), "a server", timeout_s=60)
+        os.kill(first.pid, signal.SIGKILL)
+    time.sleep(0.5)
+    assert lab.launch(document)["again"]["outcome"] in {"taken-up", "unchanged"}
+    nfvhost("destroy", "again")
+    assert clean() == []
+
+
+def test_no_secret_is_in_any_output(lab: Lab, tmp_path: Path, clean: Left) -> None:
+    secret = {"userData": "#cloud-config\npassword: of-the-guest\n"}
+    document = lab.document(tmp_path, "quiet", cpuPolicy="shared", cloudInit=secret)
+    done = nfvhost("--debug", "launch", document, "--plan", str(lab.plan))
+    told = done.stdout + done.stderr + nfvhost("servers", "--json").stdout
+    assert "of-the-guest" not in told
+    assert cloud_conf.PASSWORD not in told
+    assert clean()
