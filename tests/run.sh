@@ -49,9 +49,9 @@ prepare_datapath() {
         echo "it makes network namespaces and starts ovs-vswitchd: run as root, or as one who may use sudo" >&2
         return 1
     fi
-    install debian-archive-keyring iproute2 iputils-ping mmdebstrap openvswitch-switch-dpdk
-    # Benches: their generator is compiled against this machine's DPDK; dpdk-testpmd is another one.
-    install dpdk-dev gcc libc6-dev libdpdk-dev pkg-config
+    # The generator of benches is compiled against this machine's DPDK; dpdk-testpmd is another one.
+    install debian-archive-keyring iproute2 iputils-ping mmdebstrap openvswitch-switch-dpdk dpdk-dev gcc libc6-dev \
+        libdpdk-dev pkg-config
 }
 prepare_vm() {
     if ! can_be_root; then
@@ -66,18 +66,10 @@ prepare_openstack() {
         echo "it makes namespaces and starts nova-compute: run as root, or as one who may use sudo" >&2
         return 1
     fi
-    # Their services are this tier's to start: a machine that starts daemons as they are installed is told not to.
-    local policy=/usr/sbin/policy-rc.d ours=
-    if [ ! -e $policy ]; then
-        ours=1
-        printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null && as_root chmod +x $policy
-    fi
-    local code=0
-    install openvswitch-switch-dpdk mariadb-server-core mariadb-client-core rabbitmq-server libvirt-daemon \
+    # Their services are this tier's to start.
+    install_idle openvswitch-switch-dpdk mariadb-server-core mariadb-client-core rabbitmq-server libvirt-daemon \
         libvirt-daemon-driver-qemu libvirt-clients libvirt-dev pkg-config gcc libc6-dev qemu-system-x86 qemu-utils \
-        busybox-static cpio iproute2 util-linux || code=$?
-    [ -z "$ours" ] || as_root rm $policy
-    return $code
+        busybox-static cpio iproute2 util-linux
 }
 
 run_lint() {
