@@ -133,6 +133,7 @@ def test_a_result_that_was_written_is_read_as_it_was(tmp_path: Path) -> None:
     assert load_result(str(path)) == made
 
 
+@pytest.mark.field_failure(35)
 def test_a_document_says_what_it_is_and_both_layers() -> None:
     document = result_document(result(1.0))
     assert (document["apiVersion"], document["kind"]) == ("nfvhost/v1", "BenchResult")
@@ -256,6 +257,7 @@ def test_the_picture_is_of_the_kind_that_was_asked_for(kind: str, head: bytes) -
     assert drawn((result(1.0, 1.2, 1.1, frames=parse_frames("64,512,imix")),), kind).startswith(head)
 
 
+@pytest.mark.field_failure(35)
 def test_the_picture_says_on_what_it_was_taken_and_shows_all_four_lines() -> None:
     text = drawn((result(10.0, 11.0, 12.0, frames=parse_frames("64,imix")),), "svg").decode()
     for word in ("Small CPU", "3.1.0", "built-in", "NDR, plan", "PDR, plan", "line rate", "generator's ceiling"):
