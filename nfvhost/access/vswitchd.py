@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -13,6 +14,7 @@ from typing import Final
 from nfvhost.access.process import Process, Thread, read_process, read_threads
 from nfvhost.access.root import Root
 from nfvhost.access.unixctl import RefusedError, ask, peer_pid, socket_peer
+from nfvhost.model.pci import PciAddress
 
 # "ovs-vswitchd (Open vSwitch) 3.1.0", "ovs-vswitchd-dpdk (Open vSwitch) 3.1.0"
 _VERSION: Final = re.compile(r"\(Open vSwitch\)\s+(\d+(?:\.\d+)*)")
@@ -28,6 +30,8 @@ _RUNTIME_DIRECTORIES: Final = ("/run", "/tmp")  # noqa: S108 - where DPDK puts i
 _TELEMETRY_SOCKET: Final = "dpdk_telemetry.v2"
 _TELEMETRY_TIMEOUT_S: Final = 2.0
 _GREETING_BYTES: Final = 1024
+# It stops the device first.
+_DETACH_S: Final = 30.0
 _LOG_FILE: Final = "--log-file="
 _LOG_TAIL_BYTES: Final = 65536
 _COMPLAINT: Final = frozenset({"WARN", "ERR", "EMER"})
@@ -97,6 +101,15 @@ def rx_queues(vswitchd: Vswitchd) -> tuple[RxQueue, ...]:
         elif queue := _RXQ.match(line.strip()):
             queues.append(RxQueue(port=queue[1], queue=int(queue[2]), core=core))
     return tuple(queues)
+
+
+def detach_device(vswitchd: Vswitchd, pci: PciAddress) -> None:
+    """Nothing; DPDK has let go of a device that no port uses, where it had it (netdev-dpdk/detach).
+
+    Of what it probed at its start it keeps hold when the port goes (lib/netdev-dpdk.c, netdev_dpdk_destruct).
+    """
+    with suppress(RefusedError):
+        ask(vswitchd.control, "netdev-dpdk/detach", str(pci), timeout_s=_DETACH_S)
 
 
 def pmd_threads(vswitchd: Vswitchd) -> tuple[tuple[int, Thread], ...]:

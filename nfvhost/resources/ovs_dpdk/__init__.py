@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,10 +12,11 @@ from nfvhost.access.clock import wait_for
 from nfvhost.access.machine import Machine
 from nfvhost.access.ovs_rows import OpenVswitch, Place
 from nfvhost.access.ovsdb import Ovsdb, connected, socket_path
-from nfvhost.access.vswitchd import find_vswitchd, log_complaints, log_size
+from nfvhost.access.vswitchd import detach_device, find_vswitchd, log_complaints, log_size
 from nfvhost.errors import ApplyError, Problem
 from nfvhost.model.change import Change
 from nfvhost.model.host import Host
+from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import Plan
 from nfvhost.model.report import Drift
 from nfvhost.resources.ovs_dpdk.check import problems
@@ -24,7 +25,7 @@ from nfvhost.resources.ovs_dpdk.drift import drifts
 from nfvhost.resources.ovs_dpdk.finding import findings
 from nfvhost.resources.ovs_dpdk.image import image_of
 from nfvhost.resources.ovs_dpdk.operation import foreign_values, operations_of, remains, way_back
-from nfvhost.resources.ovs_dpdk.place import key_of
+from nfvhost.resources.ovs_dpdk.place import key_of, parse_key
 from nfvhost.resources.ovs_dpdk.state import State, read_activity, read_state
 
 _INTERVAL_S: Final = 0.05
@@ -143,6 +144,9 @@ class OvsDpdk:
                     hint="it hangs: restart it (systemctl restart openvswitch-switch)",
                 ),
             )
+        # Their old drivers come back next.
+        for pci in _planned_devices(changes):
+            detach_device(daemon, pci)
         return tuple(
             Problem(
                 what="was open before, and cannot be opened again although its row is as it was",
@@ -162,6 +166,17 @@ class OvsDpdk:
             for place in _open_ports(before.database)
             if place not in open_now and find_port(now, place) is not None
         )
+
+
+def _planned_devices(changes: tuple[Change, ...]) -> tuple[PciAddress, ...]:
+    """The PCI functions that these changes gave to ports."""
+    found = []
+    for change in changes:
+        _, setting = parse_key(change.key)
+        if setting == "options:dpdk-devargs" and change.after is not None:
+            with suppress(ValueError):  # a virtual device, or one by its class
+                found.append(PciAddress.parse(change.after.partition(",")[0]))
+    return tuple(dict.fromkeys(found))
 
 
 def _open_ports(rows: OpenVswitch) -> tuple[Place, ...]:
