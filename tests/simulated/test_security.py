@@ -92,7 +92,7 @@ PLACES: Final = {
     "neutron_conf": (r"/etc/neutron/conf\.d/neutron-openvswitch-agent/zz-nfvhost\.conf",),
     "boot_unit": (
         r"/etc/nfvhost(/plan\.json)?",
-        r"/etc/systemd(/system(/nfvhost(-devices)?\.service)?)?",
+        r"/etc/systemd(/system(/nfvhost(-devices|-watch)?\.service)?)?",
     ),
 }
 PLACES["vf_driver_binding"] = PLACES["driver_binding"]
