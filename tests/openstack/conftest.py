@@ -23,8 +23,9 @@ _PROGRAMS: Final = ("mariadbd", "epmd", "libvirtd", "virsh", "qemu-system-x86_64
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(pytest.mark.timeout(_TEST_TIMEOUT_S))
-        # openstacksdk warns, at each connection, of what its next release drops for InfluxDB.
-        item.add_marker(pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK60Warning"))
+        # openstacksdk warns of what its next releases drop, also where it calls itself so.
+        for kind in ("PendingDeprecationWarning", "openstack.warnings.OpenStackDeprecationWarning"):
+            item.add_marker(pytest.mark.filterwarnings(f"ignore::{kind}"))
 
 
 @pytest.hookimpl(wrapper=True)
