@@ -29,7 +29,7 @@ class Lab:
             "name": name,
             "vcpus": 1,
             "memoryMiB": 256,
-            "diskGib": 0,
+            "diskGiB": 0,
             "ports": [{"name": "core", "physnet": "physnet1", "vlan": 101}],
             "image": {"name": f"{name}-image", "file": str(cloud_guest.disk()), "properties": self.kernel},
             **keys,
