@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Runs test tiers: ./tests/run.sh [TIER…]; without a name, all but openstack and vm. Installs what they need.
+# Runs test tiers: ./tests/run.sh [TIER…]; without a name, all but datapath, openstack and vm. Installs what they need.
 #   lint        ruff, mypy --strict, import-linter, shellcheck
 #   unit        pure functions
 #   hosts       captured machines; those of an outside corpus too (NFVHOST_CORPUS, or ../shared/hosts)
 #   simulated   every resource on a scratch machine, killed at each write
 #   ovs         a real Open vSwitch with DPDK, real packets; by root, or sudo
-#   datapath    tunnels and benches on the Open vSwitch of Debian 13, whatever this machine has; by root, or sudo; where it is named
+#   datapath    tunnels and benches on the Open vSwitch of Debian 13, whatever this machine has; by root, or sudo
 #   openstack   Keystone, Placement, Glance, Nova, Neutron, libvirt and OVS-DPDK, and guests on them; by root, or sudo
-#   vm          a machine with NUMA, IOMMU and SR-IOV under QEMU, booted and rebooted; minutes, so only where it is named;
+#   vm          a machine with NUMA, IOMMU and SR-IOV under QEMU, booted and rebooted;
 #               `./tests/run.sh vm --all` runs every fault (docs/testing.md)
 # A tier that cannot run says why and counts as skipped. With NFVHOST_REQUIRE_TIERS=1, as in CI, that is a failure.
 set -euo pipefail
