@@ -32,13 +32,14 @@ import programs
 import sriov_kernel
 import unit_programs
 from cases import GRUB, RDO, RELEASE, SYSTEMD, pools
+from routed_root import RoutedRoot
 from scratch import ScratchMachine, ScratchRoot
 
 from nfvhost import engine, sandbox
 from nfvhost.access.cpulist import grouped_mask
 from nfvhost.access.machine import Machine
 from nfvhost.access.ovsdb import Ovsdb
-from nfvhost.access.root import DirectoryRoot, Root
+from nfvhost.access.root import DirectoryRoot
 from nfvhost.inspect import inspect_host
 from nfvhost.model.host import Host
 from nfvhost.model.pci import PciAddress
@@ -107,46 +108,19 @@ PROFILE: Final = Profile(
 )
 
 
-class HostRoot(Root):
+class HostRoot(RoutedRoot):
     """The tree, with the process of the real switch and the folder of its sockets, as this machine has them."""
 
     def __init__(self, tree: ScratchRoot, switch: sandbox.Sandbox) -> None:
         self._tree = tree
         self._real = (f"/proc/{switch.switch_pid}/", "/proc/self/ns/", switch.run_dir)
 
-    def _root_of(self, path: str) -> DirectoryRoot:
+    def root_of(self, path: str) -> DirectoryRoot:
         return KERNEL if path.startswith(self._real) else self._tree
 
     @property
     def live(self) -> bool:
         return False
-
-    def read_bytes(self, path: str) -> bytes | None:
-        return self._root_of(path).read_bytes(path)
-
-    def list_dir(self, path: str) -> tuple[str, ...]:
-        return self._root_of(path).list_dir(path)
-
-    def read_link(self, path: str) -> str | None:
-        return self._root_of(path).read_link(path)
-
-    def exists(self, path: str) -> bool:
-        return self._root_of(path).exists(path)
-
-    def file_mode(self, path: str) -> int | None:
-        return self._root_of(path).file_mode(path)
-
-    def write_file(self, path: str, content: bytes, *, mode: int) -> tuple[str, ...]:
-        return self._root_of(path).write_file(path, content, mode=mode)
-
-    def remove_file(self, path: str, *, folders: tuple[str, ...] = ()) -> None:
-        self._root_of(path).remove_file(path, folders=folders)
-
-    def remove_leftover(self, path: str) -> None:
-        self._root_of(path).remove_leftover(path)
-
-    def write_attribute(self, path: str, text: str) -> None:
-        self._root_of(path).write_attribute(path, text)
 
 
 @dataclass(frozen=True, kw_only=True)

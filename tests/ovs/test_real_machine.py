@@ -6,12 +6,13 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from cases import RDO, nic
+from routed_root import RoutedRoot
 from scratch import ScratchMachine
 
 from nfvhost import engine, sandbox
 from nfvhost.access.hugepages import memory_nodes, read_pool
 from nfvhost.access.machine import Machine
-from nfvhost.access.root import DirectoryRoot, Root
+from nfvhost.access.root import DirectoryRoot
 from nfvhost.inspect import inspect_host
 from nfvhost.model.plan import Pages
 from nfvhost.model.profile import NovaWish, Role
@@ -38,45 +39,18 @@ RESOURCES = (Modules(), Hugepages(), OvsDpdk(), NEUTRON_CONF, NOVA_CONF)
 PAGES = 256
 
 
-class SettingsAside(Root):
+class SettingsAside(RoutedRoot):
     """This machine's kernel, with all settings in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = DirectoryRoot(str(folder), writable=True)
 
-    def _root_of(self, path: str) -> DirectoryRoot:
+    def root_of(self, path: str) -> DirectoryRoot:
         return KERNEL if path.startswith(("/proc", "/sys", "/dev", "/run", "/lib/modules")) else self._folder
 
     @property
     def live(self) -> bool:
         return True
-
-    def read_bytes(self, path: str) -> bytes | None:
-        return self._root_of(path).read_bytes(path)
-
-    def list_dir(self, path: str) -> tuple[str, ...]:
-        return self._root_of(path).list_dir(path)
-
-    def read_link(self, path: str) -> str | None:
-        return self._root_of(path).read_link(path)
-
-    def exists(self, path: str) -> bool:
-        return self._root_of(path).exists(path)
-
-    def file_mode(self, path: str) -> int | None:
-        return self._root_of(path).file_mode(path)
-
-    def write_file(self, path: str, content: bytes, *, mode: int) -> tuple[str, ...]:
-        return self._root_of(path).write_file(path, content, mode=mode)
-
-    def remove_file(self, path: str, *, folders: tuple[str, ...] = ()) -> None:
-        self._root_of(path).remove_file(path, folders=folders)
-
-    def remove_leftover(self, path: str) -> None:
-        self._root_of(path).remove_leftover(path)
-
-    def write_attribute(self, path: str, text: str) -> None:
-        self._root_of(path).write_attribute(path, text)
 
 
 def planned() -> Plan:
