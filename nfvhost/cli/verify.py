@@ -91,12 +91,14 @@ def _watch(subject: Subject, interval_s: float, *, json: bool) -> ExitCode:
     lost: tuple[Problem, ...] = ()
     try:
         while True:
+            before, was_lost = known, lost
             drifts, problems = _look(subject)
-            if problems and problems != lost:
+            # Kept before it is told: a reader who ends the watch on a line gets that line's code.
+            known, lost = before if problems else drifts, problems
+            if problems and problems != was_lost:
                 _tell_changes((), (), problems, json=json)
-            elif not problems and (known is None or lost or set(drifts) != set(known)):
-                _tell_changes(known or (), drifts, (), json=json)
-            known, lost = known if problems else drifts, problems
+            elif not problems and (before is None or was_lost or set(drifts) != set(before)):
+                _tell_changes(before or (), drifts, (), json=json)
             sleep(interval_s)
     except KeyboardInterrupt:
         return ExitCode.UNSAFE if lost else _exit_code(known or ())
