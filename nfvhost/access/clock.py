@@ -44,6 +44,11 @@ def sleep(seconds: float) -> None:
     _moment += 1
 
 
+def pause(seconds: float) -> None:
+    """Nothing, `seconds` later, in which nothing is expected to change: the moment goes on."""
+    time.sleep(seconds)
+
+
 def wait_for(look: Callable[[], T | None], *, timeout_s: float, interval_s: float = 0.02) -> T | None:
     """The first answer of `look` that counts as true; its last answer where none did within `timeout_s`.
 

@@ -14,6 +14,7 @@ from nfvhost.access.root import Root
 from nfvhost.model.cpuset import CpuSet
 
 DEFAULT_AFFINITY: Final = "/proc/irq/default_smp_affinity"
+COUNTERS: Final = "/proc/interrupts"
 _IRQS: Final = "/proc/irq"
 # No list of CPUs in any kernel: what can be moved answers EINVAL, and stays where it is.
 _NO_LIST: Final = b"x"
@@ -117,7 +118,13 @@ def default_affinity(root: Root) -> CpuSet | None:
 
 def counters(root: Root) -> tuple[str, ...]:
     """The lines of /proc/interrupts; with hundreds of CPUs and thousands of interrupts, some 10 MB."""
-    return tuple((root.read_text("/proc/interrupts") or "").splitlines())
+    return tuple((root.read_text(COUNTERS) or "").splitlines())
+
+
+def first_counters(root: Root) -> tuple[float, tuple[str, ...]]:
+    """The same as this look at the machine saw them first, and when (`now_s`)."""
+    look = root.first_look(COUNTERS)
+    return look.at_s, tuple((look.text or "").splitlines())
 
 
 def came_in(before: tuple[str, ...], after: tuple[str, ...], cpus: CpuSet) -> dict[int, CpuSet]:

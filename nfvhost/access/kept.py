@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from nfvhost.access.clock import moment
-from nfvhost.access.root import Root
+from nfvhost.access.root import Look, Root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,7 @@ class KeptRoot(Root):
         self._inner = inner
         self._known: dict[tuple[Callable[[str], Any], str], Any] = {}
         self._moment = moment()
+        self._first: dict[str, Look] = {}
         self._ended = False
 
     @classmethod
@@ -42,6 +43,15 @@ class KeptRoot(Root):
         """Nothing is kept any more: whoever reads it reads the tree itself."""
         self._ended = True
         self._known.clear()
+        self._first.clear()
+
+    def first_look(self, path: str) -> Look:
+        """The file as whoever asked first saw it: a counter counts from there on, until something is changed."""
+        if self._ended:
+            return super().first_look(path)
+        if path not in self._first:
+            self._first[path] = super().first_look(path)
+        return self._first[path]
 
     def read_bytes(self, path: str) -> bytes | None:
         return self._kept(self._inner.read_bytes, path)

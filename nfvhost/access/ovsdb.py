@@ -147,6 +147,7 @@ class Ovsdb:
         helper = SchemaHelper(schema_json=schema)
         helper.register_all()
         self._idl = Idl(_UNIX + self._path, helper, probe_interval=0)
+        self._read: tuple[int, OpenVswitch] | None = None
         if not self._run_until(lambda: self._idl.has_ever_connected() and bool(self._rows(_DATABASE)), timeout_s):
             self._idl.close()
             raise OvsdbError(
@@ -186,6 +187,11 @@ class Ovsdb:
     def read(self) -> OpenVswitch:
         """All rows as they are now known here."""
         self._idl.run()
+        if self._read is None or self._read[0] != self._idl.change_seqno:
+            self._read = self._idl.change_seqno, self._rows_now()
+        return self._read[1]
+
+    def _rows_now(self) -> OpenVswitch:
         root = self._root
         version = _optional(root, "dpdk_version")
         return OpenVswitch(

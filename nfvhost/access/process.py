@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -108,9 +108,21 @@ def pids_by_name(root: Root, names: Collection[str]) -> dict[str, tuple[int, ...
     Source: /proc/<pid>/comm, which the kernel cuts to 15 bytes; a script is called as its file is.
     """
     found: dict[str, list[int]] = {}
-    cut = {name[:_COMM_LENGTH]: name for name in names}
-    for pid in sorted(map(int, filter(str.isdecimal, root.list_dir("/proc")))):
-        comm = root.read_line(f"/proc/{pid}/comm")
+    cut = {comm_of(name): name for name in names}
+    for pid, comm in comms(root):
         if comm in cut:
             found.setdefault(cut[comm], []).append(pid)
     return {name: tuple(pids) for name, pids in found.items()}
+
+
+def comms(root: Root) -> Iterator[tuple[int, str]]:
+    """Each process and its /proc/<pid>/comm, by pid."""
+    for pid in sorted(map(int, filter(str.isdecimal, root.list_dir("/proc")))):
+        comm = root.read_line(f"/proc/{pid}/comm")
+        if comm is not None:
+            yield pid, comm
+
+
+def comm_of(program: str) -> str:
+    """What the kernel calls a process of a program of this name."""
+    return program[:_COMM_LENGTH]

@@ -11,9 +11,11 @@ import errno
 import os
 import posixpath
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from nfvhost.access import writing
+from nfvhost.access.clock import now_s
 from nfvhost.errors import PreconditionError
 
 if TYPE_CHECKING:
@@ -46,6 +48,14 @@ _MOST: Final = 2**31 - 1
 _ATTRIBUTES: Final = ("/sys/", "/proc/")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What a file said, and when."""
+
+    at_s: float  # as `now_s` tells it
+    text: str | None
+
+
 class Root(ABC):
     """A tree; None or an empty tuple means that it does not offer what is read. Most refuse to be written."""
 
@@ -57,6 +67,10 @@ class Root(ABC):
     @abstractmethod
     def read_bytes(self, path: str) -> bytes | None:
         """The file's bytes; None where there is none. PreconditionError where reading is forbidden."""
+
+    def first_look(self, path: str) -> Look:
+        """The file as it was when this look at the machine began, which is now."""
+        return Look(at_s=now_s(), text=self.read_text(path))
 
     @abstractmethod
     def list_dir(self, path: str) -> tuple[str, ...]:

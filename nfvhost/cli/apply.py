@@ -60,23 +60,24 @@ def apply(
     from nfvhost.cli.subject import open_subject
     from nfvhost.engine.root import demand_root
 
+    declined = False
+
+    def agreed(changes: tuple[Change, ...]) -> bool:
+        nonlocal declined
+        _show(None, None)
+        for change in changes:
+            say(painted(change_line(change), sys.stderr))
+        declined = not yes and not confirmed(f"Apply {len(changes)} changes?")
+        return not declined
+
     demand_root(machine_of(ovsdb), verb="apply")
     subject = open_subject(plan, ovsdb=ovsdb)
-    if not resume:
-        engine.refuse_half_done(engine.Store(subject.machine))
-    changes = engine.diff(subject.plan, subject.machine, only=only or (), skip=skip or ())
-    for change in changes:
-        say(painted(change_line(change), sys.stderr))
-    if changes and not yes and not confirmed(f"Apply {len(changes)} changes?"):
-        if json:
-            _print(_not_tried(changes), json=True)
-        say("nothing was changed; --yes applies it")
-        return ExitCode.DIFFERENCES
     try:
         report = engine.apply(
             subject.plan,
             subject.machine,
             subject.host,
+            agreed=agreed,
             progress=_show,
             only=only or (),
             skip=skip or (),
@@ -85,6 +86,11 @@ def apply(
         )
     finally:
         _show(None, None)
+    if declined:
+        if json:
+            _print(report, json=True)
+        say("nothing was changed; --yes applies it")
+        return ExitCode.DIFFERENCES
     _print(report, json=json)
     if confirm_within is not None and report.results:
         before = ", and before the reboot" if report.pending else ""
@@ -100,12 +106,6 @@ def _show(step: Step | None, change: Change | None) -> None:
             text = "" if step is None else f"{step} {change.key if change is not None else ''}"
             sys.stderr.write(f"\r\x1b[K{text[:_WIDTH]}")
             sys.stderr.flush()
-
-
-def _not_tried(changes: tuple[Change, ...]) -> Report:
-    from nfvhost.model.report import Outcome, Report, Result
-
-    return Report(results=tuple(Result(change=change, outcome=Outcome.NOT_TRIED) for change in changes))
 
 
 def _print(report: Report, *, json: bool) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -33,12 +32,12 @@ from nfvhost.engine.lock import locked
 from nfvhost.engine.outlook import Course, Standing, awaits_reboot, course_of, needed, outlook, standing_of
 from nfvhost.engine.past import PastApply, half_done, prune, refuse_half_done
 from nfvhost.engine.root import demand_root
-from nfvhost.engine.seen import Seen, see
+from nfvhost.engine.seen import Seen, kept, see
 from nfvhost.engine.stored import stored
 from nfvhost.engine.undo import Notes, Progress, Step, Work, put_back, works_of
 from nfvhost.errors import ApplyError, NfvhostError, PreconditionError, Problem, RollbackError, StalePlanError
 from nfvhost.inspect import inspect_host
-from nfvhost.model.change import Activation
+from nfvhost.model.change import Activation, Change
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
 from nfvhost.model.report import Drift, Outcome, Report, Result
@@ -59,6 +58,7 @@ def apply(  # noqa: PLR0913 - one for each option of the command
     machine: Machine,
     host: Host,
     *,
+    agreed: Callable[[tuple[Change, ...]], bool] = lambda _changes: True,
     progress: Progress = lambda _step, _change: None,
     resources: Sequence[Resource[Any]] | None = None,
     only: Collection[str] = (),
@@ -72,7 +72,8 @@ def apply(  # noqa: PLR0913 - one for each option of the command
     Every resource is checked before the first change, and read again when its turn comes: those before it may have
     brought what it needs. What waits for a reboot is not written, and told so. StalePlanError, PreconditionError:
     nothing was changed. ApplyError: all was put back. RollbackError: its problems say what is left. A second apply of
-    the same plan writes nothing and reports no change but those that still wait. What was cut off before is refused
+    the same plan writes nothing and reports no change but those that still wait. `agreed` is asked first where there is
+    something to change, under the lock; where it says no, none is tried. What was cut off before is refused
     (PreconditionError), or with `resume` finished; should that fail, the first try is put back as well. With
     `confirm_within_s`, all is taken back that long after the end unless `confirm` is called.
     """
@@ -90,14 +91,19 @@ def apply(  # noqa: PLR0913 - one for each option of the command
         earlier = _earlier(store, plan) if resume else None
         _refuse_stale(plan, host)
         progress(Step.CHECK, None)
-        kept = KeptRoot(machine.root)
-        machine = replace(machine, root=kept)
+        machine, tree = kept(machine, plan)
         seen = [see(resource, machine, plan, host) for resource in taken]
+        changes = tuple(change for one in seen for change in one.changes)
+        if changes:
+            if not agreed(changes):
+                return Report(results=tuple(Result(change=one, outcome=Outcome.NOT_TRIED) for one in changes))
+            # Whoever was asked has taken their time.
+            tree.end()
         courses = _courses(seen, plan, machine, left_out)
         run = _Run(
             plan,
             machine,
-            kept,
+            tree,
             host,
             store=store,
             progress=progress,
@@ -170,7 +176,7 @@ class _Run:
         self,
         plan: Plan,
         machine: Machine,
-        kept: KeptRoot,
+        tree: KeptRoot,
         host: Host,
         *,
         store: Store,
@@ -183,7 +189,7 @@ class _Run:
     ) -> None:
         self._plan = plan
         self._machine = machine
-        self._kept = kept  # the machine's tree: of one that is as planned, verify reads nothing again
+        self._tree = tree  # the machine's tree: of one that is as planned, verify reads nothing again
         self._host = host
         self._store = store
         self._progress = progress
@@ -207,7 +213,7 @@ class _Run:
     def turn(self, seen: Seen, course: Course) -> None:
         """One resource: looked at again where that can make a difference, then carried out, or left to wait."""
         if seen.changes or self._started:
-            self._kept.end()
+            self._tree.end()
             seen = see(seen.resource, self._machine, self._plan, self._host_now())
             course = course_of(seen.problems, self._standings, left_out=self._left_out)
             if course.refusals:
@@ -241,7 +247,7 @@ class _Run:
     def rolled_back(self, causes: tuple[Problem, ...]) -> ApplyError | RollbackError:
         """The error to raise, once everything that was started is put back, last first."""
         number = self._writer.id if self._writer is not None else 0
-        self._kept.end()
+        self._tree.end()
         works = [*((number, work) for work in reversed(self._started)), *self._earlier_works]
         with undisturbed():
             notes = Notes(self._writer if works else None)
@@ -272,7 +278,7 @@ class _Run:
         self._progress(Step.VERIFY, None)
         drifts = work.resource.verify(self._machine, self._plan)
         if not work.changes and not all(map(_is_pending, drifts)):
-            self._kept.end()
+            self._tree.end()
             work.resource.apply(self._machine, work.before, ())
             drifts = work.resource.verify(self._machine, self._plan)
         wrong = tuple(drift for drift in drifts if not _is_pending(drift))

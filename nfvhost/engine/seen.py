@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from nfvhost.access.interrupts import COUNTERS
+from nfvhost.access.kept import KeptRoot
 from nfvhost.access.machine import Machine
 from nfvhost.engine.outlook import Prospect
 from nfvhost.errors import Problem
 from nfvhost.model.change import Change
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
+from nfvhost.model.profile import Isolation
 from nfvhost.resources import Resource
 
 
@@ -32,6 +35,14 @@ class Seen:
     def prospect(self, *, pending: bool) -> Prospect:
         """The same without its state."""
         return Prospect(name=self.name, changes=self.changes, problems=self.problems, pending=pending)
+
+
+def kept(machine: Machine, plan: Plan) -> tuple[Machine, KeptRoot]:
+    """The machine with a tree that is read once in a moment, and that tree; interrupts are counted from here on."""
+    root = KeptRoot.around(machine.root)
+    if plan.isolation is not Isolation.NONE:
+        root.first_look(COUNTERS)
+    return replace(machine, root=root), root
 
 
 def see(resource: Resource[Any], machine: Machine, plan: Plan, host: Host) -> Seen:

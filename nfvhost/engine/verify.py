@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-from nfvhost.access.kept import KeptRoot
 from nfvhost.access.machine import Machine
 from nfvhost.engine.outlook import Course, Standing, awaits_reboot, course_of, standing_of, waiting_drifts
-from nfvhost.engine.seen import see
+from nfvhost.engine.seen import kept, see
 from nfvhost.inspect import inspect_host
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
@@ -27,7 +25,7 @@ def verify(
     resource cannot be read. `host` is this machine as inspected just now; without it, it is inspected where needed.
     """
     # Nothing is written here, and resources read much of the same.
-    machine = replace(machine, root=KeptRoot.around(machine.root))
+    machine, _ = kept(machine, plan)
     drifts: list[Drift] = []
     standings: dict[str, Standing] = {}
     for resource in resources_for(machine) if resources is None else resources:

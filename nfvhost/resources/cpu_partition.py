@@ -70,7 +70,7 @@ class State:
     partition: str | None = None  # …/cpuset.cpus.partition: "member", "root", "root invalid (why)"
     rivals: tuple[tuple[str, CpuSet], ...] = ()  # control groups beside it that have claimed some of these CPUs
     workqueues: CpuSet | None = None  # /sys/devices/virtual/workqueue/cpumask
-    switch: Switch | None = None  # None: it does not run
+    switch: Switch | None = None  # None: it does not run, or nothing depends on it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +107,13 @@ class CpuPartition:
         root = machine.root
         wanted = plan.isolation is Isolation.PARTITION
         cpus = plan.cpus.isolated | plan.cpus.shared if wanted and plan.cpus.isolated else EMPTY
+        switch_drop_in = read_image(root, SWITCH_DROP_IN)
         controllers = root.read_line(f"{_CGROUP}/cgroup.controllers")
         return State(
             cpus=cpus,
             keepers=(plan.cpus.host | plan.cpus.shared) if cpus else EMPTY,
             slice_drop_in=read_image(root, SLICE_DROP_IN),
-            switch_drop_in=read_image(root, SWITCH_DROP_IN),
+            switch_drop_in=switch_drop_in,
             systemd=root.exists("/run/systemd/system"),
             controllers=None if controllers is None else tuple(controllers.split()),
             keeps_pinning=root.exists(f"{_CGROUP}/cpuset.cpus.isolated"),
@@ -120,7 +121,8 @@ class CpuPartition:
             partition=root.read_line(f"{_FOLDER}/cpuset.cpus.partition"),
             rivals=tuple(_rivals(root, cpus)),
             workqueues=cpu_mask(root, _WORKQUEUE_MASK),
-            switch=_switch(root) if plan.ovs is not None else None,
+            # Where its unit is not ours to change, it does not matter where it runs.
+            switch=_switch(root) if plan.ovs is not None and (cpus or switch_drop_in.content is not None) else None,
         )
 
     def diff(self, state: State, plan: Plan) -> tuple[Change, ...]:

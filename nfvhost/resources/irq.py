@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nfvhost.access.clock import sleep, wait_for
+from nfvhost.access.clock import now_s, pause, wait_for
 from nfvhost.access.cpulist import cpu_list, grouped_mask
 from nfvhost.access.interrupts import (
     DEFAULT_AFFINITY,
@@ -16,6 +16,7 @@ from nfvhost.access.interrupts import (
     came_in,
     counters,
     default_affinity,
+    first_counters,
     interrupt_numbers,
     interrupt_users,
     interrupts_on,
@@ -193,7 +194,7 @@ class Irq:
 
     def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
         state, changes = State(), tuple[Change, ...]()
-        first = counters(machine.root) if _quiet(plan) else ()
+        since_s, first = first_counters(machine.root) if _quiet(plan) else (0.0, ())
 
         def as_planned() -> bool:
             nonlocal state, changes
@@ -204,7 +205,7 @@ class Irq:
         wait_for(as_planned, timeout_s=self.settle_s)
         drifts = [self._drift(state, change) for change in changes]
         if first and not drifts:
-            drifts += self._strays(machine.root, state, first)
+            drifts += self._strays(machine.root, state, first, since_s)
         return tuple(drifts)
 
     def _drift(self, state: State, change: Change) -> Drift:
@@ -215,15 +216,15 @@ class Irq:
             hint = "it was started with another list: systemctl cat irqbalance shows what is read after ours"
         return Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before, hint=hint)
 
-    def _strays(self, root: Root, state: State, first: tuple[str, ...]) -> Iterator[Drift]:
-        """Interrupts that came in on quiet CPUs although they may not, after the moment that a move takes."""
+    def _strays(self, root: Root, state: State, first: tuple[str, ...], since_s: float) -> Iterator[Drift]:
+        """Interrupts that came in on quiet CPUs although they may not, since the first look and for `watch_s`."""
         stuck = {one.number for one in state.interrupts}
-        sleep(self.watch_s)
+        pause(max(0.0, since_s + self.watch_s - now_s()))
         last = counters(root)
         if not _strangers(first, last, state.quiet, stuck):
             return
         # A move of an interrupt is carried out when it comes in next (kernel/irq/migration.c, irq_move_irq): once more.
-        sleep(self.watch_s)
+        pause(self.watch_s)
         for number, cpus in _strangers(last, counters(root), state.quiet, stuck).items():
             name = f"{number} {interrupt_users(root, number) or ''}".strip()
             yield Drift(

@@ -437,7 +437,11 @@ CASES: Final = (
         name="nova_conf-running",
         resource=NOVA_CONF,
         plan=plan(nova=NOVA),
-        files={**RDO, "/proc/812/cmdline": "/usr/bin/python3\0/usr/bin/nova-compute\0"},
+        files={
+            **RDO,
+            "/proc/812/comm": "nova-compute\n",
+            "/proc/812/cmdline": "/usr/bin/python3\0/usr/bin/nova-compute\0",
+        },
         activation=Activation.RESTART,
     ),
     Case(name="nova_conf-before-nova", resource=NOVA_CONF, plan=plan(nova=NOVA), files={}),

@@ -12,6 +12,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Final
 
+from nfvhost.access.process import comm_of, comms
 from nfvhost.access.root import Root
 from nfvhost.errors import PreconditionError
 
@@ -22,6 +23,8 @@ _DAEMON_ARGS: Final = re.compile(r'(?m)^\s*(?:export )?DAEMON_ARGS="([^"]*)"')
 _CONFIG_FILE: Final = re.compile(r"(?m)^CONFIG_FILE=(\S+)")
 _ARGUMENT: Final = re.compile(r"--config-(file|dir)(?:=|\s+)(\S+)")
 _EXEC_START: Final = re.compile(r"(?m)^ExecStart=[-@:+!|]*(.*(?:\\\n.*)*)")
+# A script that is started by itself is called as its file is, else as its interpreter: python3.11.
+_INTERPRETER: Final = "python"
 # Where the interpreter and its options stand before the program.
 _LEADING_WORDS: Final = 4
 
@@ -84,7 +87,9 @@ def _files(root: Root, kind: str, path: str, own: str) -> tuple[str, ...]:
 
 def _running(root: Root, program: str) -> tuple[bool, str] | None:
     """Whether it runs in a container, and its command line; None where it does not run."""
-    for pid in filter(str.isdigit, root.list_dir("/proc")):
+    for pid, comm in comms(root):
+        if comm != comm_of(program) and not comm.startswith(_INTERPRETER):
+            continue
         try:
             words = (root.read_text(f"/proc/{pid}/cmdline") or "").split("\0")
             if not any(word.rpartition("/")[2] == program for word in words[:_LEADING_WORDS]):
