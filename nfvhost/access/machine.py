@@ -15,6 +15,7 @@ from nfvhost.errors import PreconditionError
 
 if TYPE_CHECKING:
     # The library of Open vSwitch comes with it, which most verbs do without.
+    from nfvhost.access.switch_flows import FlowTables
     from nfvhost.access.switch_network import SwitchNetwork
 
 # Where distributions put it (ovs-ctl --help, OVS_RUNDIR).
@@ -33,6 +34,7 @@ class Machine:
     state_dir: str | None = None  # where journals are kept; None: the system's, or next to a private database
     kernel_links: KernelLinks | None = None  # VFs, links, vDPA; None: the running kernel's, where the tree is its own
     switch_network: SwitchNetwork | None = None  # around ovs-vswitchd; None: around the one that runs on this machine
+    flow_tables: FlowTables | None = None  # of ovs-vswitchd; None: of the one that runs on this machine
 
     @property
     def links(self) -> KernelLinks:

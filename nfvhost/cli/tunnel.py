@@ -76,6 +76,13 @@ def add(  # noqa: PLR0913, PLR0917 - an option for each field of a tunnel
     gateway_mac: Annotated[
         str | None, typer.Option("--gateway-mac", metavar="MAC", help="Of that router, where it does not answer.")
     ] = None,
+    guest_port: Annotated[
+        str | None,
+        typer.Option("--guest-port", metavar="NAME", help="SRv6: whose packets go in, and who gets what comes back."),
+    ] = None,
+    guest_mac: Annotated[
+        str | None, typer.Option("--guest-mac", metavar="MAC", help="SRv6: whom what comes back is for.")
+    ] = None,
     host: HostOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -101,6 +108,8 @@ def add(  # noqa: PLR0913, PLR0917 - an option for each field of a tunnel
         underlay_prefix=underlay_prefix,
         gateway=gateway,
         gateway_mac=gateway_mac,
+        guest_port=guest_port,
+        guest_mac=guest_mac,
     )
     made = with_tunnel(inspect_host(open_root(host)), load_plan(plan), wish)
     save_plan(plan, made)
@@ -125,8 +134,9 @@ def remove(plan: PlanArgument, name: TunnelArgument, host: HostOption = None, js
 
 @tunnel.command(
     "check",
-    help="Say where tunnels are not what the plan says.\n\nLooks at ports, underlay and the segments that really leave."
-    " Ends with 10 where something is not so.\n\n\b\nExample:\n  nfvhost tunnel check plan.yaml --json",
+    help="Say where tunnels are not what the plan says.\n\nLooks at ports, underlay, the segments that really leave and"
+    " the flows that steer packets. Ends with 10 where something is not so.\n\n\b\nExample:\n"
+    "  nfvhost tunnel check plan.yaml --json",
 )
 @ending
 def check(plan: PlanArgument, ovsdb: OvsdbOption = None, json: JsonOption = False) -> ExitCode:
@@ -135,9 +145,10 @@ def check(plan: PlanArgument, ovsdb: OvsdbOption = None, json: JsonOption = Fals
     from nfvhost.cli.changes import drift_line
     from nfvhost.cli.subject import open_subject
     from nfvhost.resources.order import resources_for
+    from nfvhost.resources.steering import target_of
 
     subject = open_subject(plan, ovsdb=ovsdb)
-    resources = resources_for(subject.machine, only=("ovs_dpdk", "underlay", "tunnels"))
+    resources = resources_for(subject.machine, only=("ovs_dpdk", "underlay", "tunnels", "steering"))
     names = {one.name for one in subject.plan.tunnels}
     drifts = tuple(
         drift
@@ -153,7 +164,9 @@ def check(plan: PlanArgument, ovsdb: OvsdbOption = None, json: JsonOption = Fals
             emit(f"{painted(drift_line(drift), sys.stdout)}\n")
             if drift.hint:
                 emit(f"    hint: {drift.hint}\n")
-        say(f"{len(drifts)} not as planned" if drifts else f"{len(names)} tunnels, all as planned")
+        flows = len(target_of(subject.plan))
+        there = f"{len(names)} tunnels" + (f", {flows} flows" if flows else "")
+        say(f"{len(drifts)} not as planned" if drifts else f"{there}, all as planned")
     return ExitCode.DIFFERENCES if drifts else ExitCode.OK
 
 
@@ -174,4 +187,5 @@ def _line(one: TunnelPlan) -> str:
     path = " -> ".join(one.segments) or one.remote
     key = f"  key {one.key}" if one.key is not None else ""
     networks = f"  for {', '.join(one.networks)}" if one.networks else ""
-    return f"{one.name}  {one.type}  {one.local} -> {path}{key}  MTU {one.mtu}{networks}"
+    guest = f"  from {one.guest_port}" if one.guest_port is not None else ""
+    return f"{one.name}  {one.type}  {one.local} -> {path}{key}  MTU {one.mtu}{networks}{guest}"

@@ -9,7 +9,10 @@ from typing import Final
 
 from nfvhost.access.machine import Machine
 from nfvhost.access.ovsdb import socket_path
+from nfvhost.engine.lock import BusyError, locked
+from nfvhost.model.plan import Plan
 from nfvhost.planfile import headed, to_json
+from nfvhost.resources.steering import lost_flows, make_again
 from nfvhost.resources.tunnels import read_segments, rearm
 
 # FHS 3.0, 3.15: what a boot forgets.
@@ -25,6 +28,22 @@ def rearm_lost(machine: Machine) -> tuple[str, ...]:
         # All of them: what makes Open vSwitch read one again would cut the others.
         rearm(machine, [one.port for one in there])
     return lost
+
+
+def steer_again(machine: Machine, plan: Plan) -> tuple[str, ...]:
+    """The flows of the plan that were gone and are back now; empty where all were there, or no switch runs.
+
+    An apply that is at work has flows of its own in mind: they are left to it.
+    """
+    if not lost_flows(machine, plan):
+        return ()
+    try:
+        with locked(machine):
+            lost = lost_flows(machine, plan)
+            make_again(machine, lost)
+            return tuple(one.key for one in lost)
+    except BusyError:
+        return ()
 
 
 def read_rearms(machine: Machine) -> dict[str, int]:

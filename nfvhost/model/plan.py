@@ -164,6 +164,8 @@ class TunnelPlan:
     underlay_prefix: int | None
     gateway: str | None
     gateway_mac: str | None
+    guest_port: str | None = None  # None: its flows are made by others
+    guest_mac: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

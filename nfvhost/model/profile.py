@@ -228,6 +228,8 @@ class TunnelWish:
     underlay_prefix: int | None = None
     gateway: str | None = None
     gateway_mac: str | None = None
+    guest_port: str | None = None  # SRv6 only: whose packets for `networks` go in, and who gets what comes back
+    guest_mac: str | None = None  # whom what comes back is for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

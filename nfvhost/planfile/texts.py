@@ -228,6 +228,8 @@ V1: Final[Texts] = {
     (TunnelPlan, "underlay_bridge"): _NAME,
     (TunnelPlan, "gateway"): ADDRESS,
     (TunnelPlan, "gateway_mac"): MAC,
+    (TunnelPlan, "guest_port"): _NAME,
+    (TunnelPlan, "guest_mac"): MAC,
     (PciDeviceSpec, "physical_network"): _LONG_NAME,
     (NeutronPlan, "datapath_type"): _one_of("netdev", "system"),
     (NeutronPlan, "vhostuser_socket_dir"): PATH,

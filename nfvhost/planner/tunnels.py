@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface, ip_network
 from typing import Final
 
 from nfvhost.model.encapsulation import IPV4, IPV6, SEGMENT, SRH, overhead
@@ -55,6 +55,7 @@ def plan_tunnels(
         before = len(notes.problems)
         ends = _check(wish, where, ovs, notes)
         _check_twins(profile, index, notes)
+        _check_guest(profile, index, ovs, notes)
         underlay = _underlay_bridge(host, wish, ovs, where, notes)
         if ends is None or underlay is None or len(notes.problems) > before:
             continue
@@ -236,6 +237,89 @@ def _check_twins(profile: Profile, index: int, notes: Notebook) -> None:
             )
 
 
+def _check_guest(profile: Profile, index: int, ovs: OvsPlan, notes: Notebook) -> None:
+    """What is wrong with the port whose packets go into the tunnel."""
+    wish, where = profile.tunnels[index], f"tunnels[{index}]"
+    if wish.guest_port is None and wish.guest_mac is None:
+        return
+    if wish.type is not TunnelType.SRV6:
+        notes.refuse(
+            f"a {wish.type.value} tunnel carries Ethernet, which its bridge switches without flows of nfvhost's",
+            where=f"{where}.guestPort",
+            hint=f"leave guestPort and guestMac out, and give {wish.bridge or 'its bridge'} both ports",
+        )
+        return
+    if wish.guest_port is None or wish.guest_mac is None:
+        notes.refuse(
+            "guestPort says where packets come from and go to, guestMac whom they are for: one without the other",
+            where=f"{where}.{'guestPort' if wish.guest_port is None else 'guestMac'}",
+            hint="give both, or neither",
+        )
+        return
+    if not _MAC.fullmatch(wish.guest_mac):
+        notes.refuse(
+            f"{wish.guest_mac!r} is no MAC address of a node",
+            where=f"{where}.guestMac",
+            hint="such as 02:00:00:00:01:02",
+        )
+    if wish.remote == _FLOW and wish.networks:
+        notes.refuse(
+            "remote: flow sends where other flows say, and nfvhost's know no place for these networks",
+            where=f"{where}.networks",
+            hint="name the networks at tunnels that have a remote",
+        )
+    _check_guest_port(profile, wish, wish.guest_port, ovs, where, notes)
+    _check_other_guests(profile, index, notes)
+
+
+def _check_guest_port(
+    profile: Profile, wish: TunnelWish, guest_port: str, ovs: OvsPlan, where: str, notes: Notebook
+) -> None:
+    bridge = _bridge_of(profile, wish)
+    holders = [one.name for one in ovs.bridges if guest_port in {one.name, *(port.name for port in one.ports)}]
+    if (problem := bad_name(guest_port)) is not None:
+        notes.refuse(f"{guest_port!r} {problem}", where=f"{where}.guestPort", hint="such as vhu0, br-int")
+    elif holders and bridge not in holders:
+        notes.refuse(
+            f"{guest_port} is of {holders[0]}, and the tunnel of {bridge}: no flow leads from the one to the other",
+            where=f"{where}.guestPort",
+            hint=f"name bridge: {holders[0]}, or a port of {bridge}",
+        )
+    elif not holders and guest_port != bridge:
+        notes.warn(
+            f"{where}: this plan makes no port {guest_port}; `nfvhost apply` asks for it, and `nfvhost watch` steers "
+            "packets when it comes"
+        )
+
+
+def _check_other_guests(profile: Profile, index: int, notes: Notebook) -> None:
+    """Tunnels before this one that would take its packets, or get what is for it."""
+    wish, where = profile.tunnels[index], f"tunnels[{index}]"
+    bridge = _bridge_of(profile, wish)
+    for number, other in enumerate(profile.tunnels[:index]):
+        if other.guest_port is None:
+            continue
+        same_port = (_bridge_of(profile, other), other.guest_port) == (bridge, wish.guest_port)
+        same_mac = (other.guest_mac or "").lower() == (wish.guest_mac or "").lower()
+        if _address(other.local) == _address(wish.local) and not (same_port and same_mac):
+            notes.refuse(
+                f"what comes to {wish.local} is for {other.guest_port} already, by tunnels[{number}]",
+                where=f"{where}.guestPort",
+                hint="give each guest a local address of its own: it is what tells their packets apart",
+            )
+        both = {*map(_network, wish.networks)} & {*map(_network, other.networks)} - {None}
+        if same_port and both:
+            notes.refuse(
+                f"packets of {wish.guest_port} for {min(map(str, both))} go into tunnels[{number}] already",
+                where=f"{where}.networks",
+                hint="name each network once; the longest prefix wins",
+            )
+
+
+def _bridge_of(profile: Profile, wish: TunnelWish) -> str:
+    return wish.bridge or profile.ovs.integration_bridge or INTEGRATION_BRIDGE
+
+
 def _underlay_bridge(host: Host, wish: TunnelWish, ovs: OvsPlan, where: str, notes: Notebook) -> str | None:
     """The bridge whose local port has the outer address: the named one, else the first with a DPDK port."""
     names = [bridge.name for bridge in ovs.bridges]
@@ -273,11 +357,18 @@ def _plan(
         notes.warn(
             f"{where}: {mtu} byte are left inside, and IPv6 asks for {_LEAST_IPV6_MTU}: raise the underlay's MTU"
         )
+    if wish.guest_port is not None:
+        notes.decide(
+            f"tunnels.{wish.name}.guestPort",
+            f"{wish.guest_port}, {', '.join(wish.networks) or 'what comes back alone'}",
+            "SRv6 carries packets without Ethernet: flows of nfvhost's lead packets for the tunnel's networks into it, "
+            f"and give what comes back the address {wish.guest_mac}",
+        )
     notes.decide(f"tunnels.{wish.name}", f"MTU {mtu}", _mtu_reason(wish.type, under, cost, len(segments), ipv6=ipv6))
     return TunnelPlan(
         name=wish.name,
         type=wish.type,
-        bridge=wish.bridge or profile.ovs.integration_bridge or INTEGRATION_BRIDGE,
+        bridge=_bridge_of(profile, wish),
         local=str(ends.local),
         remote=wish.remote if ends.remote is None else str(ends.remote),
         segments=tuple(str(_address(text)) for text in segments),
@@ -289,6 +380,8 @@ def _plan(
         underlay_prefix=ends.prefix,
         gateway=None if wish.gateway is None else str(_address(wish.gateway)),
         gateway_mac=None if wish.gateway_mac is None else wish.gateway_mac.lower(),
+        guest_port=wish.guest_port,
+        guest_mac=None if wish.guest_mac is None else wish.guest_mac.lower(),
     )
 
 
@@ -376,6 +469,13 @@ def _tunnel_port(name: str, kind: TunnelType, options: dict[str, str], reason: s
         node=None,
         reason=reason,
     )
+
+
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    try:
+        return ip_network(text)
+    except ValueError:
+        return None
 
 
 def _address(text: str) -> Address | None:

@@ -465,6 +465,8 @@ def _ovs_lines(ovs: OvsPlan) -> list[RenderableType]:
 def _tunnel_line(tunnel: TunnelPlan) -> RenderableType:
     path = f" via {', '.join(tunnel.segments)}" if tunnel.segments else ""
     inside = f"{tunnel.local} → {tunnel.remote}{path}, MTU {tunnel.mtu} inside, on {tunnel.bridge}"
+    if tunnel.guest_port is not None:
+        inside += f", for {tunnel.guest_port}"
     return _hanging(f"{tunnel.name} ({tunnel.type.value})", inside, width=18)
 
 

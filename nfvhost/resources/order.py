@@ -22,6 +22,7 @@ from nfvhost.resources.ovs_dpdk import OvsDpdk
 from nfvhost.resources.packages import Packages
 from nfvhost.resources.power import Power
 from nfvhost.resources.sriov import SRIOV
+from nfvhost.resources.steering import Steering
 from nfvhost.resources.tunnels import Tunnels
 from nfvhost.resources.underlay import Underlay
 from nfvhost.resources.vdpa import VDPA_DEVICES
@@ -44,6 +45,8 @@ ORDER: Final[tuple[Resource[Any], ...]] = (
     Power(),
     # Behind all that may reconfigure Open vSwitch.
     Tunnels(),
+    # Once tunnels send what they shall.
+    Steering(),
     NEUTRON_CONF,
     NOVA_CONF,
     BootUnit(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -11,11 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from srv6_site import PATHS, Srv6Site, path_tunnel
+from srv6_site import MACHINE_MAC, PATHS, Srv6Site, path_tunnel
 
+from nfvhost import engine, sandbox
 from nfvhost.access.clock import now_s, wait_for
 from nfvhost.doctor import diagnose, survey
 from nfvhost.planfile import save_plan
+from nfvhost.resources.ovs_dpdk import OvsDpdk
+from nfvhost.resources.steering import Steering
 from nfvhost.resources.tunnels import Tunnels, read_segments
 from nfvhost.resources.underlay import Underlay
 
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from tests.ovs.conftest import Bed
 
 TUNNELS = (path_tunnel(4), path_tunnel(6))
+STEERED = tuple(path_tunnel(version, guest_port="dpdk1", guest_mac=MACHINE_MAC) for version in (4, 6))
 
 
 @pytest.fixture
@@ -155,3 +160,65 @@ def test_a_next_hop_that_nobody_wrote_down_is_found_so_that_the_segments_can_be_
     site.apply(plan, (site.bed.resource, Underlay(), Tunnels()))
 
     assert sent(site) == {"sr4": 3}
+
+
+def test_flows_of_a_plan_steer_both_versions_of_ip_both_ways_and_go_with_a_rollback(
+    site: Srv6Site, ovs: OvsPlans
+) -> None:
+    plan = site.plan(ovs, *STEERED)
+    resources = (site.bed.resource, Underlay(), Tunnels(), Steering())
+    site.apply(dataclasses.replace(plan, tunnels=()), (site.bed.resource,))
+    for bridge, match in (("br-int", "priority=7,tcp"), ("br-phy", "priority=7,udp")):
+        site.ofctl("add-flow", bridge, f"cookie=0x77,{match},actions=drop")
+    before = site.tables()
+
+    site.apply(plan, resources)
+
+    for version in (4, 6):
+        assert site.reaches(version)
+        assert site.ping(version)
+        assert whole_list(version) in site.flows()
+    assert site.apply(plan, resources).results == ()
+    assert set(before) < set(site.tables())
+
+    # Only the match is someone else's: a flow of nfvhost's that is gone is told, and back with the next apply.
+    site.ofctl("del-flows", "br-int", "ipv6,ipv6_dst=fd02::/64")
+    assert [one.planned for one in Steering().verify(site.bed.machine, plan)] == ["dec_ttl,output:sr6"]
+    site.apply(plan, resources)
+    assert site.reaches(6)
+
+    undone = engine.rollback(site.bed.machine, to=2, resources=(OvsDpdk(), Underlay(), Tunnels(), Steering()))
+    assert [one.problems for one in undone] == [(), ()]
+    assert site.tables() == before
+
+
+def test_flows_are_back_within_seconds_after_a_restart_of_the_switch(
+    site: Srv6Site, ovs: OvsPlans, tmp_path: Path
+) -> None:
+    plan = site.plan(ovs, *STEERED)
+    site.apply(plan, (site.bed.resource, Underlay(), Tunnels(), Steering()))
+    path = tmp_path / "plan.json"
+    save_plan(str(path), plan)
+    ovsdb = site.bed.machine.ovsdb_address
+    nfvhost = [sys.executable, "-m", "nfvhost.cli"]
+    sandbox.restart_switch(site.bed.switch.sandbox.name)
+    checked = subprocess.run(
+        [*nfvhost, "tunnel", "check", str(path), "--json", "--ovsdb", ovsdb],
+        check=False,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    gone = {one["key"] for one in json.loads(checked.stdout)["drift"] if one["resource"] == "steering"}
+    assert len(gone) == 5
+
+    words = [*nfvhost, "watch", str(path), "--ovsdb", ovsdb, "--interval", "0.5", "--json"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as watch:
+        try:
+            assert wait_for(lambda: not Steering().verify(site.bed.machine, plan), timeout_s=20)
+            site.apply(plan, (Underlay(),))
+            assert site.reaches(4)
+            assert site.reaches(6)
+        finally:
+            watch.send_signal(signal.SIGINT)
+        told, _ = watch.communicate(timeout=20)
+    assert {flow for line in told.splitlines() for flow in json.loads(line)["flows"]} == gone

@@ -74,6 +74,7 @@ PLACES: Final = {
         r"-?br-[a-z]+( [0-9a-f:.]+(/\d+)?)?",
         r"-?[0-9a-f:.]+/(32|128)",
     ),
+    "steering": (r"br-[a-z]+",),
     "power": (
         r"/sys/devices/system/cpu/cpu\d+/cpuidle/state\d+/disable",
         r"/sys/devices/system/cpu/cpufreq/policy\d+/scaling_governor",

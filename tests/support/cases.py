@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import cpu_kernel
+import flow_kernel
 import package_programs
 import pci_machines
 import programs
@@ -56,6 +57,7 @@ from nfvhost.resources.nova_conf import NOVA_CONF
 from nfvhost.resources.packages import Packages
 from nfvhost.resources.power import Power
 from nfvhost.resources.sriov import Sriov
+from nfvhost.resources.steering import Steering
 from nfvhost.resources.underlay import Underlay
 from nfvhost.resources.vdpa import Vdpa
 
@@ -431,6 +433,62 @@ UNDERLAY: Final = routing_kernel.with_routing(
     ),
 )
 
+
+def steered(name: str, guest_port: str, *networks: str, **facts: Any) -> TunnelPlan:  # noqa: ANN401 - fields of TunnelPlan
+    """An SRv6 tunnel whose flows are nfvhost's."""
+    known: dict[str, Any] = {
+        "local": "fc00:a::1",
+        "remote": "fc00:e1::1",
+        "segments": ("fc00:e1::1",),
+        "key": None,
+        "networks": networks,
+        "guest_port": guest_port,
+        "guest_mac": "02:00:00:00:01:02",
+    }
+    return tunnel(name, TunnelType.SRV6, **(known | facts))
+
+
+def steered_plan(*tunnels: TunnelPlan) -> Plan:
+    """A plan with these tunnels, their guests' ports and a port that receives for each local address."""
+    bridges = []
+    for bridge in sorted({one.bridge for one in tunnels}):
+        mine = [one for one in tunnels if one.bridge == bridge]
+        ports = [OvsPlans.port(one, "dpdkvhostuserclient") for one in sorted({str(one.guest_port) for one in mine})]
+        ports += [OvsPlans.port(one.name, "srv6", local_ip=one.local, remote_ip=one.remote) for one in mine]
+        locals_ = sorted({one.local for one in mine})
+        ports += [
+            OvsPlans.port(f"in{number}", "srv6", local_ip=local, remote_ip="flow")
+            for number, local in enumerate(locals_)
+        ]
+        bridges.append(OvsPlans.bridge(bridge, *ports))
+    return replace(plan(tunnels=tunnels), ovs=OvsPlans.plan(*bridges).ovs)
+
+
+def ports_of(one: Plan) -> list[tuple[str, str]]:
+    """The ports that the plan makes, each with its bridge."""
+    assert one.ovs is not None
+    return [(bridge.name, port.name) for bridge in one.ovs.bridges for port in bridge.ports]
+
+
+def flows_of_a_kernel(scratch: ScratchMachine) -> None:
+    """The flows of its file are those of its Open vSwitch."""
+    scratch.kernel.flows = flow_kernel.FlowKernel
+
+
+STEERED: Final = steered_plan(
+    steered("sr4", "vhu0", "10.2.0.0/24", "0.0.0.0/0"),
+    steered("sr6", "vhu0", "fd02::/64", remote="fc00:e1::2", segments=("fc00:e1::2",)),
+    steered("other", "vhu1", "10.2.0.0/24", local="fc00:b::1", bridge="br-other"),
+)
+# NORMAL is how a bridge without a controller starts; what an earlier plan made is on both bridges.
+FLOWS: Final = flow_kernel.switch(
+    *(flow_kernel.flow(bridge, 0, "", "NORMAL") for bridge in ("br-int", "br-other")),
+    flow_kernel.flow("br-int", 20024, "in_port=vhu9,ip,nw_dst=10.2.0.0/24", "output:sr4"),
+    flow_kernel.flow("br-int", 20024, "in_port=vhu0,ip,nw_dst=10.2.0.0/24", "dec_ttl,output:old", ours=True),
+    flow_kernel.flow("br-other", 20008, "in_port=vhu1,ip,nw_dst=10.0.0.0/8", "dec_ttl,output:other", ours=True),
+    ports=(*ports_of(STEERED), ("br-int", "vhu9"), ("br-int", "old")),
+)
+
 CASES: Final = (
     Case(name="nova_conf", resource=NOVA_CONF, plan=plan(nova=NOVA), files=RDO),
     Case(
@@ -699,5 +757,12 @@ CASES: Final = (
         plan=plan(tunnels=(tunnel("far", gateway="10.0.0.3", gateway_mac="02:00:00:00:00:03"),)),
         files=routing_kernel.file_of(routing_kernel.an_earlier_plan()),
         prepare=switch_of_a_kernel,
+    ),
+    Case(
+        name="steering",
+        resource=Steering(settle_s=0.0),
+        plan=STEERED,
+        files=flow_kernel.file_of(FLOWS),
+        prepare=flows_of_a_kernel,
     ),
 )

@@ -14,6 +14,7 @@ from typing import Final
 from nfvhost.access.kernel_links import KernelLinks
 from nfvhost.access.machine import Machine
 from nfvhost.access.root import DirectoryRoot
+from nfvhost.access.switch_flows import FlowTables
 from nfvhost.access.switch_network import SwitchNetwork
 from nfvhost.errors import ApplyError
 
@@ -51,6 +52,7 @@ class Kernel:
     reactions: list[Callable[[Path, str, str, str | None], None]] = field(default_factory=list)
     links: Callable[[ScratchRoot], KernelLinks] | None = None  # its door by netlink; None: it has none
     network: Callable[[ScratchRoot], SwitchNetwork] | None = None  # around its Open vSwitch; None: it runs none
+    flows: Callable[[ScratchRoot], FlowTables] | None = None  # of that Open vSwitch
 
 
 class ScratchRoot(DirectoryRoot):
@@ -145,12 +147,14 @@ class ScratchMachine:
         root = ScratchRoot(self.tree, self.kernel)
         links = self.kernel.links(root) if self.kernel.links is not None else None
         network = self.kernel.network(root) if self.kernel.network is not None else None
+        flows = self.kernel.flows(root) if self.kernel.flows is not None else None
         return Machine(
             root=root,
             ovsdb=f"unix:{self.top}/db.sock",
             programs=str(self.programs),
             kernel_links=links,
             switch_network=network,
+            flow_tables=flows,
         )
 
     def commands(self) -> list[str]:

@@ -150,6 +150,14 @@ class Srv6Site:
         place = f"unix:{self.bed.switch.sandbox.run_dir}/{bridge}.mgmt"
         return check(["ovs-ofctl", "-O", "OpenFlow15", command, place, *words], timeout_s=20).stdout
 
+    def tables(self) -> list[str]:
+        """All flows of both bridges."""
+        found = []
+        for bridge in ("br-int", "br-phy"):
+            text = self.ofctl("dump-flows", bridge, "--no-stats")
+            found += [f"{bridge} {line.strip()}" for line in text.splitlines() if "actions=" in line]
+        return sorted(found)
+
     def ping(self, version: int, *, count: int = 3) -> bool:
         """Whether all of several packets come back from behind the path."""
         words = ["ping", "-q", "-c", str(count), "-i", "0.2", "-W", "1", "-s", "1000", FAR[version]]

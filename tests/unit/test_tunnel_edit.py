@@ -85,10 +85,11 @@ def test_the_verb_writes_the_plan_and_shows_its_tunnels(tmp_path: Path) -> None:
 
     words = ["tunnel", "add", path, "far", "--local", "fc00:a::1", "--gateway", "fc00:a::2", "--host", captured]
     segments = ["--segment", "fc00:e1::1", "--segment", "fc00:d4::1", "--network", "10.2.0.0/24"]
-    added = runner.invoke(app, [*words, *segments])
+    guest = ["--guest-port", "vhu0", "--guest-mac", "02:00:00:00:01:02"]
+    added = runner.invoke(app, [*words, *segments, *guest])
 
     assert added.exit_code == 0, added.output
-    assert added.stdout == "far  srv6  fc00:a::1 -> fc00:e1::1 -> fc00:d4::1  MTU 1420  for 10.2.0.0/24\n"
+    assert added.stdout == "far  srv6  fc00:a::1 -> fc00:e1::1 -> fc00:d4::1  MTU 1420  for 10.2.0.0/24  from vhu0\n"
     assert [one.name for one in load_plan(path).tunnels] == ["far"]
     listed = runner.invoke(app, ["tunnel", "list", path, "--json"])
     assert json.loads(listed.stdout)["tunnels"][0]["segments"] == ["fc00:e1::1", "fc00:d4::1"]

@@ -217,3 +217,51 @@ def test_all_problems_of_a_tunnel_are_told_at_once() -> None:
         "tunnels[0].flowLabel",
         "tunnels[0].gateway",
     ]
+
+
+STEERED = replace(SRV6, networks=("10.2.0.0/24", "fd02::/64"), guest_port="vhu0", guest_mac="02:00:00:00:01:0A")
+
+
+def test_a_guests_port_is_planned_with_its_reason_and_warned_of_where_the_plan_makes_none() -> None:
+    (tunnel,), _, notes = planned(STEERED)
+
+    assert (tunnel.guest_port, tunnel.guest_mac) == ("vhu0", "02:00:00:00:01:0a")
+    assert "tunnels.far.guestPort" in {one.subject for one in notes.decisions}
+    assert any("makes no port vhu0" in text for text in notes.warnings)
+    own = planned(replace(STEERED, guest_port="br-int"))
+    assert not any("makes no port" in text for text in own[2].warnings)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"guest_mac": None}, "tunnels[0].guestMac"),
+        ({"guest_port": None}, "tunnels[0].guestPort"),
+        ({"guest_mac": "02:00"}, "tunnels[0].guestMac"),
+        ({"guest_mac": "01:00:00:00:00:01"}, "tunnels[0].guestMac"),
+        ({"guest_port": "a name"}, "tunnels[0].guestPort"),
+        ({"guest_port": "dpdk0"}, "tunnels[0].guestPort"),
+        ({"remote": "flow", "segments": ()}, "tunnels[0].networks"),
+    ],
+)
+def test_a_guest_that_no_flow_could_serve_is_refused(change: dict[str, object], where: str) -> None:
+    assert refused(replace(STEERED, **change)) == [where]  # type: ignore[arg-type] # fields by name
+
+
+def test_tunnels_of_ethernet_need_no_flows() -> None:
+    assert refused(replace(VXLAN, guest_port="vhu0", guest_mac="02:00:00:00:01:02")) == ["tunnels[0].guestPort"]
+
+
+def test_two_guests_need_local_addresses_of_their_own_and_may_have_the_same_networks() -> None:
+    second = replace(STEERED, name="far2", remote="fc00:e1::2", segments=("fc00:e1::2",), guest_port="vhu1")
+
+    assert refused(STEERED, second) == ["tunnels[1].guestPort"]
+    assert refused(STEERED, replace(second, guest_port="vhu0", bridge="br-other")) == ["tunnels[1].guestPort"]
+    assert len(planned(STEERED, replace(second, local="fc00:a::9"))[0]) == 2
+
+
+def test_a_network_goes_into_one_tunnel_of_a_guest() -> None:
+    second = replace(STEERED, name="far2", remote="fc00:e1::2", segments=("fc00:e1::2",))
+
+    assert refused(STEERED, second) == ["tunnels[1].networks"]
+    assert len(planned(STEERED, replace(second, networks=("10.2.0.0/25",)))[0]) == 2
