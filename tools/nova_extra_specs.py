@@ -18,22 +18,9 @@ HEAD = '''"""Nova's validators of `hw` and of custom traits: a table that tools/
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExtraSpec:
-    """One validator of Nova (nova/api/validation/extra_specs)."""
-
-    name: str  # for people: "hw:numa_cpus.{{id}}"
-    pattern: str  # of the whole name
-    kind: str  # "str", "int", "bool"
-    choices: tuple[str, ...] = ()
-    value_pattern: str | None = None
-    least: int | None = None
-    most: int | None = None
-
+from nfvhost.openstack.extra_spec import ExtraSpec
 
 NOVA_VERSION: Final = "{version}"
 EXTRA_SPECS: Final[tuple[ExtraSpec, ...]] = ('''

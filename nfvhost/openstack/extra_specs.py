@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from nfvhost.openstack.nova_extra_specs import EXTRA_SPECS, NOVA_VERSION, ExtraSpec
+from nfvhost.openstack.extra_spec import ExtraSpec
+from nfvhost.openstack.nova_extra_specs import EXTRA_SPECS, NOVA_VERSION
 
 # oslo_utils/strutils.py, TRUE_STRINGS and FALSE_STRINGS.
 _BOOLEANS: Final = frozenset({"1", "t", "true", "on", "y", "yes", "0", "f", "false", "off", "n", "no"})
