@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -85,11 +86,17 @@ def create(
     if invalid:
         raise PreconditionError.of(tuple(Problem(what=one.what, where=one.where, hint=one.hint) for one in invalid))
     changes, grouped = _on_cloud(fleet, offers, cloud, dry_run=dry_run)
-    decisions = _decisions(offers, vnfs) if explain else ()
+    made = _Creation(
+        offers=offers,
+        rooms=rooms,
+        changes={one.name: one for one in changes},
+        grouped=grouped,
+        decisions=_decisions(offers, vnfs) if explain else (),
+    )
     if json:
-        _emit_json(offers, rooms, changes, grouped, decisions)
+        _emit_json(made)
     else:
-        _tell(offers, rooms, changes, grouped, decisions)
+        _tell(made)
     _warn(fleet, vnfs, rooms)
 
 
@@ -204,24 +211,28 @@ def _decisions(offers: Sequence[Offer], vnfs: Sequence[Vnf]) -> tuple[Decision, 
     )
 
 
-def _tell(
-    offers: Sequence[Offer],
-    rooms: dict[str, tuple[Room, ...]],
-    changes: Sequence[FlavorChange],
-    grouped: Sequence[tuple[str, str]],
-    decisions: Sequence[Decision],
-) -> None:
-    fates = {one.name: one for one in changes}
-    for subject, what in grouped:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Creation:
+    """What `flavor create` has to tell."""
+
+    offers: Sequence[Offer]
+    rooms: dict[str, tuple[Room, ...]]  # flavor -> hosts
+    changes: dict[str, FlavorChange]  # by flavor; empty where no cloud was asked
+    grouped: Sequence[tuple[str, str]]
+    decisions: Sequence[Decision]
+
+
+def _tell(made: _Creation) -> None:
+    for subject, what in made.grouped:
         emit(f"{subject}: {what}\n")
-    for offer in offers:
+    for offer in made.offers:
         name = offer.flavor.name
-        change = fates.get(name)
+        change = made.changes.get(name)
         emit(f"{_line(offer.flavor)}\n")
-        emit(f"    {'' if change is None else f'{change.fate}; '}{_fits(rooms[name])}\n")
+        emit(f"    {'' if change is None else f'{change.fate}; '}{_fits(made.rooms[name])}\n")
         for difference in () if change is None else change.differences:
             emit(f"    ~ {difference}\n")
-    for one in decisions:
+    for one in made.decisions:
         emit(f"{one.subject}\n  {one.choice}\n  {one.reason}\n")
 
 
@@ -242,7 +253,8 @@ def _times(count: int) -> str:
 
 def _line(flavor: Flavor) -> str:
     specs = " ".join(f"{key}={said}" for key, said in flavor.extra_specs)
-    return f"{flavor.name}  {flavor.vcpus} vCPUs, {flavor.memory_mib} MiB, {flavor.disk_gib} GiB of disk\n    {specs}"
+    vcpus = "1 vCPU" if flavor.vcpus == 1 else f"{flavor.vcpus} vCPUs"
+    return f"{flavor.name}  {vcpus}, {flavor.memory_mib} MiB, {flavor.disk_gib} GiB of disk\n    {specs}"
 
 
 def _warn(fleet: Fleet, vnfs: Sequence[Vnf], rooms: dict[str, tuple[Room, ...]]) -> None:
@@ -256,26 +268,21 @@ def _warn(fleet: Fleet, vnfs: Sequence[Vnf], rooms: dict[str, tuple[Room, ...]])
             say(f"note: {vnf.name} counts {vnf.count} servers, and {count} fit {hosts}")
 
 
-def _emit_json(
-    offers: Sequence[Offer],
-    rooms: dict[str, tuple[Room, ...]],
-    changes: Sequence[FlavorChange],
-    grouped: Sequence[tuple[str, str]],
-    decisions: Sequence[Decision],
-) -> None:
-    fates = {one.name: one for one in changes}
+def _emit_json(made: _Creation) -> None:
     flavors = []
-    for offer in offers:
+    for offer in made.offers:
         name = offer.flavor.name
-        change = _change_document(fates[name]) if name in fates else {"fate": None, "differences": []}
-        fits = [{"host": one.host, "group": one.group, "count": one.count} for one in rooms[name]]
+        change = _change_document(made.changes[name]) if name in made.changes else {"fate": None, "differences": []}
+        fits = [{"host": one.host, "group": one.group, "count": one.count} for one in made.rooms[name]]
         flavors.append({**_flavor_document(offer.flavor), **change, "hosts": fits})
     _emit(
         "Flavors",
         {
             "flavors": flavors,
-            "groups": [{"subject": subject, "what": what} for subject, what in grouped],
-            "decisions": [{"subject": one.subject, "choice": one.choice, "reason": one.reason} for one in decisions],
+            "groups": [{"subject": subject, "what": what} for subject, what in made.grouped],
+            "decisions": [
+                {"subject": one.subject, "choice": one.choice, "reason": one.reason} for one in made.decisions
+            ],
         },
     )
 
