@@ -16,17 +16,19 @@ from openstack.network.v2.port import Port
 
 from nfvhost.errors import PreconditionError
 from nfvhost.model.profile import VF_PORTS
-from nfvhost.model.vnf import Vnf
-from nfvhost.openstack.connect import asking
+from nfvhost.model.vnf import GroupPolicy, Vnf
+from nfvhost.openstack.connect import asking, document
 from nfvhost.openstack.flavor import Flavor, guest_of
 from nfvhost.openstack.servers import power, runs
 
 # placement/rest_api_version_history.rst: from here on candidates can be asked for by names of groups as well.
 _PLACEMENT: Final = "1.36"
 _NO_HOST: Final = "No valid host"
-# nova/virt/libvirt and Neutron: what a port is called whose agent has not bound it.
 # nova/exception.py, MaxRetriesExceeded: the hosts that Placement offered have all failed.
 _TRIED_ALL: Final = "Exhausted all hosts"
+# neutron_lib/constants.py: the agent whose mappings decide.
+_AGENT: Final = "neutron-openvswitch-agent"
+# neutron_lib/api/definitions/portbindings.py: what a port is called whose agent has not bound it.
 _UNBOUND: Final = frozenset({"binding_failed", "unbound"})
 _LAST_EVENTS: Final = 3
 
@@ -71,10 +73,10 @@ def causes(cloud: Connection, server: Server, vnf: Vnf, flavor: Flavor, ports: S
 def _events(cloud: Connection, server: Server) -> Iterator[str]:
     """The steps of Nova's work that failed, as it tells administrators."""
     with asking("Nova", where=f"server {server.name}"):
-        actions = cloud.compute.get(f"/servers/{server.id}/os-instance-actions").json()["instanceActions"]
-        for action in actions[:1]:
-            path = f"/servers/{server.id}/os-instance-actions/{action['request_id']}"
-            events: list[Mapping[str, Any]] = cloud.compute.get(path).json()["instanceAction"].get("events") or []
+        path = f"/servers/{server.id}/os-instance-actions"
+        for action in document(cloud.compute, path)["instanceActions"][:1]:
+            done = document(cloud.compute, f"{path}/{action['request_id']}")["instanceAction"]
+            events: list[Mapping[str, Any]] = done.get("events") or []
             failed = [one for one in events if one.get("result") == "Error"]
             if not failed and _TRIED_ALL in fault(server):
                 tried = ", ".join(sorted({str(one["host"]) for one in events if one.get("host")}))
@@ -100,6 +102,13 @@ def _scheduling(cloud: Connection, server: Server, vnf: Vnf, flavor: Flavor) -> 
         yield from shortages(cloud, wanted)
         return
     yield f"Placement has room for {_amounts(wanted)} on {', '.join(hosts)}: a filter of Nova's scheduler refuses them"
+    group = vnf.server_group
+    if group is not None and group.policy is GroupPolicy.ANTI_AFFINITY:
+        each = group.max_servers_per_host or 1
+        if vnf.count > each * len(hosts):
+            here = "1 host has" if len(hosts) == 1 else f"{len(hosts)} hosts have"
+            yield f"ServerGroupAntiAffinityFilter: {vnf.count} servers, at most {each} on a host, and {here} room"
+            return
     vfs = [port for port in vnf.ports if port.type in VF_PORTS]
     if vfs:
         kinds = ", ".join(f"{port.type} on {port.physnet or port.network}" for port in vfs)
@@ -172,8 +181,7 @@ def _providers(cloud: Connection) -> list[tuple[str, str]]:
 
 def _placement(cloud: Connection, path: str) -> dict[str, Any]:
     with asking("Placement", where="Placement"):
-        answer = cloud.placement.get(path, microversion=_PLACEMENT, raise_exc=True)
-    return dict(answer.json())
+        return document(cloud.placement, path, version=_PLACEMENT)
 
 
 def _amounts(wanted: Mapping[str, int]) -> str:
@@ -181,18 +189,20 @@ def _amounts(wanted: Mapping[str, int]) -> str:
 
 
 def _bindings(cloud: Connection, server: Server, ports: Sequence[Port]) -> Iterator[str]:
-    """Ports that no agent has bound on the host that was chosen, and what lives there instead."""
+    """Ports that no agent has bound, on the host that was chosen or on any, and what lives there instead."""
     with asking("Neutron"):
         for port in ports:
             now = cloud.network.get_port(port.id)
-            if now.binding_vif_type not in _UNBOUND or not (now.binding_host_id or server.compute_host):
+            if now.binding_vif_type not in _UNBOUND:
                 continue
+            # Nova takes the host away again from the ports of a server that failed on each.
             host = now.binding_host_id or server.compute_host
-            agents = list(cloud.network.agents(host=host))
-            alive = ", ".join(f"{one.agent_type} ({'alive' if one.is_alive else 'dead'})" for one in agents)
-            yield f"Neutron: port {now.name} is {now.binding_vif_type} on {host}; agents there: {alive or 'none'}"
-            network = cloud.network.get_network(now.network_id)
-            physnet = network.provider_physical_network
+            agents = list(cloud.network.agents(host=host) if host else cloud.network.agents(binary=_AGENT))
+            if host:
+                alive = ", ".join(f"{one.agent_type} ({'alive' if one.is_alive else 'dead'})" for one in agents)
+                yield f"Neutron: port {now.name} is {now.binding_vif_type} on {host}; agents there: {alive or 'none'}"
+            physnet = cloud.network.get_network(now.network_id).provider_physical_network
             mappings = [(one.configuration or {}).get("bridge_mappings", {}) for one in agents]
             if physnet and now.binding_vnic_type == "normal" and not any(physnet in one for one in mappings):
-                yield f"Neutron: no agent on {host} maps the physical network {physnet} to a bridge (bridge_mappings)"
+                place = f" on {host}" if host else ""
+                yield f"Neutron: no agent{place} maps the physical network {physnet} to a bridge (bridge_mappings)"

@@ -12,15 +12,16 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import requests.exceptions
 from keystoneauth1 import exceptions
+from keystoneauth1.adapter import Adapter
 from keystoneauth1.exceptions import ClientException
 from openstack.config import OpenStackConfig
 from openstack.connection import Connection
-from openstack.exceptions import ConfigException, HttpException, ResourceTimeout, SDKException
+from openstack.exceptions import ConfigException, HttpException, ResourceTimeout, SDKException, raise_from_response
 from openstack.warnings import OpenStackDeprecationWarning, RemovedInSDK50Warning, RemovedInSDK60Warning
 
 from nfvhost import __version__
@@ -29,7 +30,7 @@ from nfvhost.errors import DocumentError, NfvhostError, PreconditionError
 # From this one on Nova checks the extra specs of a flavor; before, it takes any key
 # (nova/api/openstack/compute/rest_api_version_history.rst).
 COMPUTE_VERSION: Final = "2.86"
-# Of one answer. Nova answers at once or leaves the work to others.
+# Of one answer, where clouds.yaml has no `api_timeout`. Nova answers at once or leaves the work to others.
 TIMEOUT_S: Final = 30.0
 _SHOWN: Final = 300
 _SERVER_ERROR: Final = 500
@@ -71,6 +72,14 @@ def asking(service: str, *, where: str | None = None) -> Iterator[None]:
         raise PreconditionError(f"{service} does not answer: {type(error).__name__}", where=where) from None
 
 
+def document(service: Adapter, path: str, *, version: str | None = None) -> dict[str, Any]:
+    """What a service has at a path, spoken to in a microversion; for use where `asking` tells who is asked."""
+    # A microversion of None would be none at all, and not the one of the connection.
+    answer = service.get(path) if version is None else service.get(path, microversion=version)
+    raise_from_response(answer)
+    return dict(answer.json())
+
+
 def _place(cloud: str | None) -> str:
     """What the user named: the cloud, or the environment."""
     name = cloud or os.environ.get("OS_CLOUD")
@@ -89,12 +98,14 @@ def _connection(cloud: str | None, where: str, timeout_s: float) -> Connection:
         warnings.simplefilter("ignore", outdated)
     clouds = OpenStackConfig(app_name="nfvhost", app_version=__version__)
     try:
-        region = clouds.get_one(cloud=cloud, api_timeout=timeout_s, compute_default_microversion=COMPUTE_VERSION)
+        region = clouds.get_one(cloud=cloud, compute_default_microversion=COMPUTE_VERSION)
     except ConfigException as error:
         names = ", ".join(sorted(set(clouds.get_cloud_names()) - {"defaults"}))
         raise DocumentError(
             _first_line(str(error)), where=where, hint=f"clouds.yaml has: {names}" if names else "look at clouds.yaml"
         ) from None
+    if region.config.get("api_timeout") is None:
+        region.config["api_timeout"] = timeout_s
     if str(region.config["auth_type"]).endswith("password") and not region.config["auth"].get("password"):
         # keystoneauth1 says this by a bare Exception.
         raise DocumentError("no password is given", where=where, hint="set OS_PASSWORD, or write it into secure.yaml")
@@ -152,6 +163,9 @@ def _of_status(status: int, said: str, url: str, service: str, where: str | None
     text = _first_line(said)
     place = f" ({_without_query(url)})" if url else ""
     match status:
+        case 404 if url.endswith("/auth/tokens"):
+            # So Keystone calls a token that it does not take any more.
+            what, hint = "Keystone refuses this token", "it has expired or was revoked: get another one"
         case 401:
             what, hint = "Keystone refuses these credentials", "a wrong password, or an expired token or credential"
         case 403:

@@ -1,12 +1,13 @@
-"""Network hardware of a machine, as its kernel would show it in /sys and /proc."""
+"""Network hardware of a machine, as its kernel would show it in /sys and /proc; a cloud of a few answers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from small_cloud import SmallCloud
 
 from nfvhost.access.root import DirectoryRoot
 from nfvhost.inspect.iommu import iommu
@@ -138,3 +139,16 @@ class Network:
 def network(tmp_path: Path) -> Network:
     """A machine without any network hardware yet."""
     return Network(tmp_path / "machine")
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SmallCloud]:
+    """It, named by the variables and by nothing else; for tests that are marked `outside`."""
+    made = SmallCloud()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for key, said in made.environment.items():
+        monkeypatch.setenv(key, said)
+    monkeypatch.delenv("OS_CLOUD", raising=False)
+    yield made
+    made.close()
