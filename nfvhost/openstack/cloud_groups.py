@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from openstack.connection import Connection
+from openstack.exceptions import raise_from_response
 
 from nfvhost.errors import PreconditionError, Problem
-from nfvhost.openstack.connect import asking
+from nfvhost.openstack.connect import asking, document
 from nfvhost.openstack.flavor import MARK
 from nfvhost.openstack.flavors import group_trait
 
-# placement/handlers/trait.py: traits of providers since 1.6.
-_PLACEMENT: Final = {"openstack-api-version": "placement 1.6", "accept": "application/json"}
+# placement/rest_api_version_history.rst: traits of providers since 1.6.
+_PLACEMENT: Final = "1.6"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Compute:
+    """A compute host; the hypervisor may call it otherwise than Nova's service there ([DEFAULT] host)."""
+
+    service: str  # what aggregates want
+    provider: str  # Placement's resource provider
 
 
 def aggregate_name(group: str) -> str:
@@ -26,10 +36,10 @@ def group_hosts(
 ) -> tuple[tuple[str, str], ...]:
     """What was done, or would be, as (subject, what): each group's aggregate with its hosts, and their trait.
 
-    PreconditionError, before anything is done, where Placement knows no host of a name, or an aggregate of that name is
-    not nfvhost's. Hosts that others put there stay.
+    PreconditionError, before anything is done, where Nova knows no host of a name, or an aggregate of that name is not
+    nfvhost's. Hosts that others put there stay.
     """
-    providers = _providers(cloud, [host for hosts in groups.values() for host in hosts])
+    computes = _computes(cloud, [host for hosts in groups.values() for host in hosts])
     with asking("Nova"):
         there = {str(one.name): one for one in cloud.compute.aggregates()}
     foreign = [
@@ -45,62 +55,59 @@ def group_hosts(
         raise PreconditionError.of(tuple(foreign))
     done: list[tuple[str, str]] = []
     for group, hosts in groups.items():
-        name, trait = aggregate_name(group), group_trait(group)
+        name = aggregate_name(group)
         found = there.get(name)
         members = set() if found is None else set(found.hosts or ())
-        missing = [host for host in hosts if host not in members]
+        missing = [computes[host].service for host in hosts if computes[host].service not in members]
         if found is None:
             done.append((f"aggregate {name}", "create"))
-        done += [(f"aggregate {name}", f"add {host}") for host in missing]
+        done += [(f"aggregate {name}", f"add {service}") for service in missing]
         if not dry_run:
             with asking("Nova"):
                 if found is None:
                     found = cloud.compute.create_aggregate(name=name)
                     cloud.compute.set_aggregate_metadata(found, dict([MARK]))
-                for host in missing:
-                    cloud.compute.add_host_to_aggregate(found, host)
-        done += _give_trait(cloud, trait, {host: providers[host] for host in hosts}, dry_run=dry_run)
+                for service in missing:
+                    cloud.compute.add_host_to_aggregate(found, service)
+        done += _give_trait(cloud, group_trait(group), [computes[host] for host in hosts], dry_run=dry_run)
     return tuple(done)
 
 
-def _providers(cloud: Connection, hosts: Sequence[str]) -> dict[str, str]:
-    """Placement's resource provider of each host."""
-    found: dict[str, str] = {}
-    for host in hosts:
-        with asking("Placement"):
-            answer = cloud.placement.get("/resource_providers", params={"name": host}, headers=_PLACEMENT)
-            answer.raise_for_status()
-            for one in answer.json()["resource_providers"]:
-                found[host] = str(one["uuid"])
+def _computes(cloud: Connection, hosts: Sequence[str]) -> dict[str, _Compute]:
+    """The compute host of each name, be it the hypervisor's or that of Nova's service."""
+    found: dict[str, _Compute] = {}
+    with asking("Nova"):
+        for one in cloud.compute.hypervisors(details=True):
+            service = str((one.service_details or {})["host"])
+            # From 2.53 on its id is that of Placement's resource provider.
+            found[str(one.name)] = found[service] = _Compute(service=service, provider=str(one.id))
     missing = [
         Problem(
-            what="Placement knows no compute host of that name",
+            what="Nova knows no compute host of that name",
             where=f"host {host}",
-            hint="write NAME=PLAN with the name that `openstack hypervisor list` shows",
+            hint="write NAME=PLAN with a name that `openstack hypervisor list` shows",
         )
         for host in hosts
         if host not in found
     ]
     if missing:
         raise PreconditionError.of(tuple(missing))
-    return found
+    return {host: found[host] for host in hosts}
 
 
-def _give_trait(cloud: Connection, trait: str, providers: Mapping[str, str], *, dry_run: bool) -> list[tuple[str, str]]:
-    """Add the trait to each provider that lacks it."""
+def _give_trait(cloud: Connection, trait: str, computes: Iterable[_Compute], *, dry_run: bool) -> list[tuple[str, str]]:
+    """Add the trait to each host's provider that lacks it."""
     done: list[tuple[str, str]] = []
     with asking("Placement"):
         if not dry_run:
-            cloud.placement.put(f"/traits/{trait}", headers=_PLACEMENT).raise_for_status()
-        for host, provider in providers.items():
-            path = f"/resource_providers/{provider}/traits"
-            answer = cloud.placement.get(path, headers=_PLACEMENT)
-            answer.raise_for_status()
-            said = answer.json()
+            raise_from_response(cloud.placement.put(f"/traits/{trait}", microversion=_PLACEMENT))
+        for one in computes:
+            path = f"/resource_providers/{one.provider}/traits"
+            said = document(cloud.placement, path, version=_PLACEMENT)
             if trait in said["traits"]:
                 continue
-            done.append((f"host {host}", f"trait {trait}"))
+            done.append((f"host {one.service}", f"trait {trait}"))
             if not dry_run:
                 said["traits"].append(trait)
-                cloud.placement.put(path, json=said, headers=_PLACEMENT).raise_for_status()
+                raise_from_response(cloud.placement.put(path, json=said, microversion=_PLACEMENT))
     return done
