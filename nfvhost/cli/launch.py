@@ -39,17 +39,22 @@ def launch(
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For one server to be built.")
     ] = 300.0,
+    at_once: Annotated[
+        int, typer.Option("--at-once", metavar="COUNT", min=1, help="Servers that are built at a time.")
+    ] = 8,
     json: JsonOption = False,
 ) -> ExitCode:
     """Launch, and show what the servers got."""
     from nfvhost.openstack.connect import connect
+    from nfvhost.openstack.launch import demand_launchable
     from nfvhost.openstack.launch import launch as bring_up
     from nfvhost.planfile import load_plan
     from nfvhost.planfile.vnfs import load_vnf
 
     wanted = [load_vnf(path) for path in vnfs]
     planned = load_plan(plan) if plan is not None else None
-    servers = bring_up(connect(cloud), wanted, plan=planned, keep=keep, timeout_s=timeout, tell=say)
+    demand_launchable(wanted, planned)
+    servers = bring_up(connect(cloud), wanted, plan=planned, keep=keep, timeout_s=timeout, at_once=at_once, tell=say)
     if json:
         from nfvhost.planfile import headed, to_json
         from nfvhost.planfile.structure import plain

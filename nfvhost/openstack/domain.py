@@ -20,6 +20,7 @@ _TIMEOUT_S: Final = 20.0
 class Domain:
     """How a guest runs."""
 
+    kind: str  # "kvm", or "qemu" where it is emulated
     pinned: tuple[tuple[int, CpuSet], ...]  # vCPU -> host CPUs, ascending
     emulator: CpuSet | None
     page_size_kib: int | None  # None: ordinary pages
@@ -51,6 +52,7 @@ def parse_domain(text: str) -> Domain:
         if driver is not None and driver.get("queues") is not None:
             queues[address] = int(driver.get("queues", "1"))
     return Domain(
+        kind=root.get("type", ""),
         pinned=tuple(sorted(pins.items())),
         emulator=None if emulator is None else CpuSet.parse(emulator.get("cpuset", "")),
         page_size_kib=None if page is None else int(page.get("size", "0")),

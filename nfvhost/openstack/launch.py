@@ -16,6 +16,7 @@ from openstack.compute.v2.server import Server
 from openstack.connection import Connection
 from openstack.network.v2.network import Network
 from openstack.network.v2.port import Port
+from openstack.network.v2.qos_policy import QoSPolicy
 
 from nfvhost.access.clock import now_s
 from nfvhost.errors import ApplyError, DocumentError, NfvhostError, PreconditionError, Problem, RollbackError
@@ -29,7 +30,15 @@ from nfvhost.openstack.flavor import Flavor, guest_of
 from nfvhost.openstack.flavors import FLAVOR_PREFIX, vnf_offer
 from nfvhost.openstack.images import delete_images, ensure_image
 from nfvhost.openstack.marks import PRINT_KEY
-from nfvhost.openstack.networks import delete_leftovers, delete_ports, ensure_network, ensure_port, ports_of
+from nfvhost.openstack.networks import (
+    delete_leftovers,
+    delete_ports,
+    ensure_network,
+    ensure_policy,
+    ensure_port,
+    port_name,
+    ports_of,
+)
 from nfvhost.openstack.nova_host import nova_host
 from nfvhost.openstack.pinning import checks
 from nfvhost.openstack.servers import (
@@ -57,7 +66,8 @@ class _Ground:
     """What the servers of a VNF stand on."""
 
     vnf: Vnf
-    networks: list[Network]
+    networks: list[Network]  # of each port
+    policies: list[QoSPolicy | None]  # of each port
     image: str
     flavor: Flavor
     flavor_id: str
@@ -97,6 +107,26 @@ class _Work:
     stop: threading.Event = field(default_factory=threading.Event)
 
 
+def demand_launchable(vnfs: Sequence[Vnf], plan: Plan | None) -> None:
+    """Nothing, where each VNF has an image and one server of it fits the planned host by Nova's rules.
+
+    DocumentError with all that is missing or short; no cloud is asked.
+    """
+    problems = [
+        Problem(what="no image is named", where=vnf.name, hint="image: {name: ...}")
+        for vnf in vnfs
+        if vnf.image is None
+    ]
+    if plan is not None:
+        host = nova_host(plan)
+        lacks = [(vnf, shortage(host, guest_of(vnf_offer(vnf).flavor))) for vnf in vnfs]
+        problems += [
+            Problem(what=f"does not fit: {lack.what}", where=vnf.name, hint=lack.hint) for vnf, lack in lacks if lack
+        ]
+    if problems:
+        raise DocumentError.of(tuple(problems))
+
+
 def launch(
     cloud: Connection,
     vnfs: Sequence[Vnf],
@@ -104,21 +134,19 @@ def launch(
     plan: Plan | None = None,
     keep: bool = False,
     timeout_s: float = TIMEOUT_S,
+    at_once: int = AT_ONCE,
     tell: Tell = lambda _text: None,
 ) -> tuple[LaunchedServer, ...]:
     """The servers of these VNFs, running, with what each was promised and what it got.
 
-    PreconditionError where something is in the way before anything was made. ApplyError where servers do not run, with
-    the cause of each: what this launch has made is gone then, or still there with `keep`; RollbackError where it could
-    not be removed.
+    The VNFs are those that `demand_launchable` has let through. PreconditionError where something is in the way before
+    anything was made. ApplyError where servers do not run, with the cause of each: what this launch has made is gone
+    then, or still there with `keep`; RollbackError where it could not be removed.
     """
-    if plan is not None:
-        _demand_fit(plan, vnfs)
     _look_ahead(cloud, vnfs)
     work = _Work(cloud=cloud, plan=plan, timeout_s=timeout_s, tell=tell)
     try:
-        for vnf in vnfs:
-            _launch_one(work, vnf)
+        _bring_all_up(work, [_ground(work, vnf) for vnf in vnfs], at_once=at_once)
     except BaseException as error:
         work.stop.set()
         if not keep:
@@ -130,17 +158,6 @@ def launch(
         raise
     order = {name: at for at, name in enumerate(name for vnf in vnfs for name in vnf.names)}
     return tuple(sorted(work.servers, key=lambda one: order[one.name]))
-
-
-def _demand_fit(plan: Plan, vnfs: Sequence[Vnf]) -> None:
-    """Nothing, where one server of each VNF fits the planned host by Nova's rules; DocumentError with what is short."""
-    host = nova_host(plan)
-    lacks = [(vnf, shortage(host, guest_of(vnf_offer(vnf).flavor))) for vnf in vnfs]
-    problems = tuple(
-        Problem(what=f"does not fit: {lack.what}", where=vnf.name, hint=lack.hint) for vnf, lack in lacks if lack
-    )
-    if problems:
-        raise DocumentError.of(problems)
 
 
 def _look_ahead(cloud: Connection, vnfs: Sequence[Vnf]) -> None:
@@ -162,11 +179,10 @@ def _look_ahead(cloud: Connection, vnfs: Sequence[Vnf]) -> None:
                 )
 
 
-def _launch_one(work: _Work, vnf: Vnf) -> None:
-    """All servers of a VNF, some at a time."""
-    ground = _ground(work, vnf)
-    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        futures = [pool.submit(_bring_up, work, ground, name) for name in vnf.names]
+def _bring_all_up(work: _Work, grounds: Sequence[_Ground], *, at_once: int) -> None:
+    """All servers of all VNFs, `at_once` at a time."""
+    with ThreadPoolExecutor(max_workers=at_once) as pool:
+        futures = [pool.submit(_bring_up, work, ground, name) for ground in grounds for name in ground.vnf.names]
         try:
             for future in futures:
                 future.result()
@@ -185,20 +201,32 @@ def _demand_success(work: _Work) -> None:
 
 def _ground(work: _Work, vnf: Vnf) -> _Ground:
     if vnf.image is None:
-        raise DocumentError("no image is named", where=vnf.name, hint="image: {name: ...}")
+        raise AssertionError("demand_launchable has seen an image")
     image, made = ensure_image(work.cloud, vnf.image, vnf.name)
     _note(work, vnf, made=made, what=f"image {vnf.image.name}")
     flavor = vnf_offer(vnf).flavor
     (change,) = make_flavors(work.cloud, [flavor])
     _note(work, vnf, made=change.fate is Fate.CREATE, what=f"flavor {flavor.name}")
     (flavor_id,) = (one.id for one in cloud_flavors(work.cloud) if one.flavor.name == flavor.name)
-    networks = []
-    for port in vnf.ports:
+    networks, policies = [], []
+    for at, port in enumerate(vnf.ports):
         network, made = ensure_network(work.cloud, port)
         _note(work, vnf, made=made, what=f"network {network.name}")
         networks.append(network)
-    group = _ensure_group(work, vnf)
-    return _Ground(vnf=vnf, networks=networks, image=image.id, flavor=flavor, flavor_id=flavor_id, group=group)
+        # Here, and not by each server: they are made side by side, and share it.
+        policy, made = ensure_policy(work.cloud, vnf, at)
+        policies.append(policy)
+        if policy is not None:
+            _note(work, vnf, made=made, what=f"QoS policy {policy.name}")
+    return _Ground(
+        vnf=vnf,
+        networks=networks,
+        policies=policies,
+        image=image.id,
+        flavor=flavor,
+        flavor_id=flavor_id,
+        group=_ensure_group(work, vnf),
+    )
 
 
 def _note(work: _Work, vnf: Vnf, *, made: bool, what: str) -> None:
@@ -266,7 +294,10 @@ def _make(work: _Work, ground: _Ground, name: str, broken: Server | None) -> Ser
     if broken is not None:
         work.tell(f"{name}: is {broken.status} from an earlier launch, and is made again")
         delete_servers(work.cloud, [broken.id])
-    ports = [ensure_port(work.cloud, vnf, name, at, network) for at, network in enumerate(ground.networks)]
+    ports = [
+        ensure_port(work.cloud, vnf, name, at, network=network, policy=policy)
+        for at, (network, policy) in enumerate(zip(ground.networks, ground.policies, strict=True))
+    ]
     server = create_server(
         work.cloud,
         vnf,
@@ -304,7 +335,7 @@ def _ports_in_order(cloud: Connection, vnf: Vnf, server: Server) -> list[Port]:
     """The server's ports as the document has them."""
     with asking("Neutron", where=f"server {server.name}"):
         found = {str(port.name): port for port in cloud.network.ports(device_id=server.id)}
-    names = [f"{server.name}-{port.name if port.name is not None else at}" for at, port in enumerate(vnf.ports)]
+    names = [port_name(server.name, port, at) for at, port in enumerate(vnf.ports)]
     return [found[name] for name in names if name in found]
 
 
@@ -346,7 +377,7 @@ def remove(cloud: Connection, vnf: str, servers: Sequence[Server], names: set[st
         gone += [f"image {name}" for name in delete_images(cloud, vnf)]
         gone += [f"flavor {name}" for name in _delete_flavor(cloud, vnf)]
         gone += [f"server group {name}" for name in _delete_group(cloud, vnf)]
-    return (*gone, *(f"network {name}" for name in delete_leftovers(cloud, vnf)))
+    return (*gone, *delete_leftovers(cloud, vnf))
 
 
 def _delete_flavor(cloud: Connection, vnf: str) -> list[str]:

@@ -99,7 +99,9 @@ def port_name(server: str, port: VnfPort, at: int) -> str:
     return f"{server}-{port.name if port.name is not None else at}"
 
 
-def ensure_port(cloud: Connection, vnf: Vnf, server: str, at: int, network: Network) -> Port:
+def ensure_port(
+    cloud: Connection, vnf: Vnf, server: str, at: int, *, network: Network, policy: QoSPolicy | None
+) -> Port:
     """The port with that number of a server; one that a launch before this one left is made again.
 
     PreconditionError where a port of that name is not nfvhost's.
@@ -121,7 +123,6 @@ def ensure_port(cloud: Connection, vnf: Vnf, server: str, at: int, network: Netw
             settings["mac_address"] = wish.mac
         if not wish.secured:
             settings |= {"port_security_enabled": False, "security_group_ids": []}
-        policy = _ensure_policy(cloud, vnf, wish, at)
         if policy is not None:
             settings["qos_policy_id"] = policy.id
         port = cloud.network.create_port(
@@ -131,25 +132,32 @@ def ensure_port(cloud: Connection, vnf: Vnf, server: str, at: int, network: Netw
         return port
 
 
-def _ensure_policy(cloud: Connection, vnf: Vnf, wish: VnfPort, at: int) -> QoSPolicy | None:
-    """The bandwidth of a port as a QoS policy of the VNF; None where it has neither limit nor promise."""
+def ensure_policy(cloud: Connection, vnf: Vnf, at: int) -> tuple[QoSPolicy | None, bool]:
+    """The bandwidth of a port as a QoS policy of the VNF's servers, and whether it was made just now.
+
+    None where the port has neither limit nor promise. PreconditionError where a policy of that name is not nfvhost's.
+    """
+    wish = vnf.ports[at]
     if wish.min_mbps is None and wish.max_mbps is None:
-        return None
+        return None, False
     name = port_name(vnf.name, wish, at)
-    for old in cloud.network.qos_policies(name=name):
-        _demand_mark(old, name)
-        if not list(cloud.network.ports(qos_policy_id=old.id)):
+    with asking("Neutron", where=f"QoS policy {name}"):
+        for old in cloud.network.qos_policies(name=name):
+            _demand_mark(old, name)
+            if list(cloud.network.ports(qos_policy_id=old.id)):
+                return old, False
+            # Its rules may be those of an older document, or not all there.
             cloud.network.delete_qos_policy(old)
-            continue
-        return old
-    policy = cloud.network.create_qos_policy(name=name, description=vnf.description)
-    cloud.network.set_tags(policy, tags(vnf.name))
-    for direction in ("egress", "ingress"):
-        if wish.max_mbps is not None:
-            cloud.network.create_qos_bandwidth_limit_rule(policy, max_kbps=wish.max_mbps * _KBPS, direction=direction)
-        if wish.min_mbps is not None:
-            cloud.network.create_qos_minimum_bandwidth_rule(policy, min_kbps=wish.min_mbps * _KBPS, direction=direction)
-    return policy
+        policy = cloud.network.create_qos_policy(name=name, description=vnf.description)
+        cloud.network.set_tags(policy, tags(vnf.name))
+        for direction in ("egress", "ingress"):
+            if wish.max_mbps is not None:
+                most = wish.max_mbps * _KBPS
+                cloud.network.create_qos_bandwidth_limit_rule(policy, max_kbps=most, direction=direction)
+            if wish.min_mbps is not None:
+                least = wish.min_mbps * _KBPS
+                cloud.network.create_qos_minimum_bandwidth_rule(policy, min_kbps=least, direction=direction)
+        return policy, True
 
 
 def _demand_mark(found: Port | QoSPolicy, name: str) -> None:
@@ -172,7 +180,7 @@ def delete_ports(cloud: Connection, ports: list[Port]) -> None:
 
 
 def delete_leftovers(cloud: Connection, vnf: str) -> tuple[str, ...]:
-    """The networks and policies of nfvhost's that no port is on any more, which are gone then.
+    """The networks of nfvhost's and the policies of the VNF that no port is on any more, which are gone then.
 
     Networks are shared by VNFs: one goes with the last of them.
     """
@@ -181,8 +189,9 @@ def delete_leftovers(cloud: Connection, vnf: str) -> tuple[str, ...]:
         for policy in cloud.network.qos_policies(tags=",".join(tags(vnf))):
             if not list(cloud.network.ports(qos_policy_id=policy.id)):
                 cloud.network.delete_qos_policy(policy, ignore_missing=True)
+                gone.append(f"QoS policy {policy.name}")
         for network in cloud.network.networks(tags=MARK):
             if not list(cloud.network.ports(network_id=network.id)):
                 cloud.network.delete_network(network, ignore_missing=True)
-                gone.append(network.name)
+                gone.append(f"network {network.name}")
     return tuple(gone)

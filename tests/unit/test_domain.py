@@ -26,6 +26,7 @@ PINNED = """<domain type='qemu'>
 
 def test_a_pinned_domain_tells_cpus_pages_and_ports() -> None:
     domain = parse_domain(PINNED)
+    assert domain.kind == "qemu"
     assert domain.pinned == ((0, CpuSet([0])), (1, CpuSet([3])))
     assert domain.emulator == CpuSet([0, 4])
     assert domain.page_size_kib == 2048
