@@ -69,7 +69,7 @@ prepare_openstack() {
     # Their services are this tier's to start.
     install_idle openvswitch-switch-dpdk mariadb-server-core mariadb-client-core rabbitmq-server libvirt-daemon \
         libvirt-daemon-driver-qemu libvirt-clients libvirt-dev pkg-config gcc libc6-dev qemu-system-x86 qemu-utils \
-        busybox-static cpio iproute2 util-linux
+        busybox-static cpio genisoimage iproute2 util-linux
 }
 
 run_lint() {

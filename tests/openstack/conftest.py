@@ -17,7 +17,16 @@ from cloud import PROFILE, ROOM, Cloud, nfvhost, step
 from cloud_lab import Lab
 
 _TEST_TIMEOUT_S: Final = 900
-_PROGRAMS: Final = ("mariadbd", "epmd", "libvirtd", "virsh", "qemu-system-x86_64", "ovsdb-server", "cpio")
+_PROGRAMS: Final = (
+    "mariadbd",
+    "epmd",
+    "libvirtd",
+    "virsh",
+    "qemu-system-x86_64",
+    "ovsdb-server",
+    "cpio",
+    "genisoimage",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -47,21 +48,26 @@ region_name = {REGION}
 """
 
 
-def clouds_yaml(password: str = PASSWORD, *, auth_url: str = KEYSTONE, timeout_s: int | None = None) -> str:
-    """A clouds.yaml with the cloud `lab`."""
-    wait = f"\n    api_timeout: {timeout_s}" if timeout_s is not None else ""
-    return f"""clouds:
-  lab:
-    auth:
-      auth_url: {auth_url}
-      username: admin
-      password: {password}
-      project_name: admin
-      user_domain_id: default
-      project_domain_id: default
-    region_name: {REGION}
-    identity_api_version: 3{wait}
-"""
+def clouds_yaml(password: str = PASSWORD, *, auth_url: str = KEYSTONE, **settings: str) -> str:
+    """A clouds.yaml with the cloud `lab`; `settings` are of the cloud, beside its way to log in."""
+    auth = {
+        "username": "admin",
+        "password": password,
+        "project_name": "admin",
+        "user_domain_id": "default",
+        "project_domain_id": "default",
+    }
+    return _clouds({"auth_url": auth_url, **auth}, settings)
+
+
+def clouds_of(auth_type: str, **auth: str) -> str:
+    """The same with another way to log in."""
+    return _clouds({"auth_url": KEYSTONE, **auth}, {"auth_type": auth_type})
+
+
+def _clouds(auth: Mapping[str, str], settings: Mapping[str, str]) -> str:
+    cloud = {"auth": dict(auth), "region_name": REGION, "identity_api_version": "3", **settings}
+    return json.dumps({"clouds": {"lab": cloud}}, indent=2)
 
 
 def files(state: Path, packages: Path) -> Mapping[str, str]:

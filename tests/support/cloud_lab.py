@@ -53,5 +53,8 @@ class Lab:
                 *(f"network {one.name}" for one in api.network.networks()),
                 *(f"image {one.name}" for one in api.image.images()),
                 *(f"flavor {one.name}" for one in api.compute.flavors()),
+                *(f"server group {one.name}" for one in api.compute.server_groups()),
+                *(f"QoS policy {one.name}" for one in api.network.qos_policies()),
+                *(f"aggregate {one.name}" for one in api.compute.aggregates()),
             ]
         )
