@@ -75,5 +75,10 @@ def lab() -> Iterator[Lab]:
 def clean(lab: Lab) -> Iterator[Callable[[], list[str]]]:
     """What is there now and was not before the test; all of nfvhost's goes at its end."""
     before = lab.things()
-    yield lambda: [one for one in lab.things() if one not in before]
-    nfvhost("destroy", "--all")
+
+    def left() -> list[str]:
+        return [one for one in lab.things() if one not in before]
+
+    yield left
+    if left():
+        nfvhost("destroy", "--all")
