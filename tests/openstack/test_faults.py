@@ -24,6 +24,18 @@ def clouds(folder: Path, text: str) -> str:
     return str(path)
 
 
+def credential(lab: Lab, name: str, **settings: str) -> dict[str, str]:
+    """A fresh application credential, as clouds.yaml has it."""
+    identity = lab.api.identity
+    assert isinstance(identity, IdentityV3)
+    made = identity.create_application_credential(str(lab.api.current_user_id), name, **settings)
+    return {
+        "auth_type": "v3applicationcredential",
+        "application_credential_id": str(made.id),
+        "application_credential_secret": str(made.secret),
+    }
+
+
 def test_a_wrong_password_is_one_clear_error(lab: Lab, tmp_path: Path, clean: Left) -> None:
     wrong = clouds(tmp_path, cloud_conf.clouds_yaml("wrong-and-secret"))
     failed = nfvhost("launch", lab.document(tmp_path, "x"), code=5, OS_CLIENT_CONFIG_FILE=wrong)
@@ -76,26 +88,19 @@ def test_a_token_that_was_revoked_is_one_clear_error(lab: Lab, tmp_path: Path, c
     assert clean() == []
 
 
-def test_an_application_credential_serves_until_it_expires(lab: Lab, tmp_path: Path, clean: Left) -> None:
-    lasts_s = 8
+def test_an_application_credential_serves_and_one_that_has_expired_is_one_clear_error(
+    lab: Lab, tmp_path: Path, clean: Left
+) -> None:
+    lasts_s = 2
     expires = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=lasts_s)
-    identity = lab.api.identity
-    assert isinstance(identity, IdentityV3)
-    made = identity.create_application_credential(
-        str(lab.api.current_user_id), "nfvhost", expires_at=expires.strftime("%Y-%m-%dT%H:%M:%S")
-    )
-    credential = cloud_conf.clouds_of(
-        auth_type="v3applicationcredential",
-        application_credential_id=made.id,
-        application_credential_secret=made.secret,
-    )
-    file = clouds(tmp_path, credential)
-    nfvhost("servers", OS_CLIENT_CONFIG_FILE=file)
+    short = credential(lab, "short", expires_at=expires.strftime("%Y-%m-%dT%H:%M:%S"))
+    nfvhost("servers", OS_CLIENT_CONFIG_FILE=clouds(tmp_path, cloud_conf.clouds_of(**credential(lab, "long"))))
     time.sleep(max(0.0, (expires - dt.datetime.now(dt.UTC)).total_seconds()) + 1)
-    failed = nfvhost("launch", lab.document(tmp_path, "x"), code=5, OS_CLIENT_CONFIG_FILE=file)
+    expired = clouds(tmp_path, cloud_conf.clouds_of(**short))
+    failed = nfvhost("launch", lab.document(tmp_path, "x"), code=5, OS_CLIENT_CONFIG_FILE=expired)
     assert "Keystone refuses these credentials" in failed.stderr
     assert "an expired token or credential" in failed.stderr
-    assert made.secret not in failed.stdout + failed.stderr
+    assert short["application_credential_secret"] not in failed.stdout + failed.stderr
     assert clean() == []
 
 
