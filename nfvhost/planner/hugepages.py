@@ -51,6 +51,11 @@ def divide(host: Host, profile: Profile, ports: tuple[DpdkPort, ...], pools: Cpu
             )
         )
         _explain_node(budget, nodes[-1], share, notes)
+        if size is not None and budget.guests and not guest_pages and profile.memory.guest_mib != 0:
+            notes.warn(
+                f"node {budget.node} has CPUs for pinned guests and gives them no page: no guest with hugepages, and "
+                "so none with vhost-user ports, can be there"
+            )
     return MemoryPlan(nodes=tuple(nodes))
 
 
@@ -74,13 +79,18 @@ def _ovs_pages(
 ) -> dict[int, _Share]:
     """OVS's share of each node, cut to what the host's floor leaves.
 
-    On a node without a port of its own OVS takes at most half of that: its guests need some as well.
+    Where guests are, it takes at most half of that: they need some as well. On a node with a port of its own it takes
+    more where the profile asks for fewer guest pages, and one page at the least.
     """
     if not pools.pmd:
         return {}
     rooms = {budget.node: budget.room_mib // size for budget in budgets}
     on_node = _fixed_ports(host, ports, rooms, notes)
     with_ports = set(on_node)
+    most = {**rooms, **{budget.node: rooms[budget.node] // 2 for budget in budgets if budget.guests}}
+    for node, claim in _guest_claims(profile, budgets, rooms, size).items():
+        if node in with_ports:
+            most[node] = max(rooms[node] - claim, min(1, rooms[node]))
     plugged = guest_ports(profile, ports)
     for budget in budgets:
         if budget.guests and plugged:
@@ -90,16 +100,32 @@ def _ovs_pages(
     for node, here in sorted(on_node.items()):
         buffers = node_buffers(profile, here, tx_queues=len(pools.pmd) + 1)
         count = -(-buffers.mib // size)
-        pages = min(count, rooms[node] if node in with_ports else rooms[node] // 2)
+        pages = min(count, most[node])
         shares[node] = _Share(pages=pages, asked_mib=buffers.mib, why=buffers.why)
-        if pages < count:
+        if pages * size < buffers.least_mib:
+            notes.warn(
+                f"OVS gets {pages * size} MiB on node {node}, and with fewer than {buffers.least_mib} MiB not all of "
+                "its ports there open: give the host less (memory.hostMiB), or its ports one small MTU"
+            )
+        elif pages < count:
+            beside = "" if most[node] == rooms[node] else ", beside guests"
             notes.warn(
                 f"OVS asks for {buffers.mib} MiB on node {node}, and {pages * size} MiB can be given above the host's "
-                "floor: it then tries with half as many packet buffers, which drops packets sooner under bursts"
+                f"floor{beside}: it then halves the number of its packet buffers until they fit, which drops packets "
+                "sooner under bursts"
             )
     if ports and not any(share.pages for share in shares.values()):
         notes.warn("no hugepage can be given to OVS: DPDK will not start without memory of its own")
     return shares
+
+
+def _guest_claims(profile: Profile, budgets: tuple[Budget, ...], rooms: dict[int, int], size: int) -> dict[int, int]:
+    """Pages that OVS leaves to guests of each node: half of what there is, or their part of the amount asked."""
+    mine = {budget.node: rooms[budget.node] for budget in budgets if budget.guests}
+    asked, whole = profile.memory.guest_mib, sum(mine.values())
+    if asked is None or not whole:
+        return {node: room // 2 for node, room in mine.items()}
+    return {node: min(room // 2, -(-asked * room // whole // size)) for node, room in mine.items()}
 
 
 def _drop_far_nodes(host: Host, on_node: dict[int, list[DpdkPort]], notes: Notebook) -> None:
@@ -209,6 +235,8 @@ def _explain_node(budget: Budget, memory: NodeMemory, share: _Share, notes: Note
         reason.append(f"guests get {memory.guest_mib} MiB")
     elif not budget.guests:
         reason.append("no CPUs for pinned guests here, so no pages for them")
+    else:
+        reason.append("no page is left for guests, whose CPUs are here")
     notes.decide(
         subject,
         f"host {memory.host_mib} MiB, OVS {memory.ovs_mib} MiB, guests {memory.guest_mib} MiB: {pages}",

@@ -293,6 +293,8 @@ def _is_of_ovs(host: Host, nic: Nic) -> bool:
 def _left_over(card: Card, *, linked: bool, fast: bool) -> NicPlan:
     if not linked:
         return _plan(card, Role.UNUSED, "has no link, and other ports have one; name it in the profile to use it")
+    if fast and card.speed_mbps is None:
+        return _plan(card, Role.KERNEL, "its speed is not known, and fast ports carry the traffic: left to the kernel")
     if fast:
         return _plan(card, Role.KERNEL, "slower than 10 Gbit/s, and faster ports carry the traffic: left to the kernel")
     return _plan(card, Role.KERNEL, "one port is taken without a wish; name this one in the profile to use it as well")

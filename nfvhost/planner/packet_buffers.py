@@ -35,6 +35,7 @@ class Buffers:
     """What OVS needs on one node, and of what it is the sum."""
 
     mib: int
+    least_mib: int  # with the fewest buffers that it makes do with
     why: str
 
 
@@ -53,8 +54,12 @@ def shared_pool_mib(mtu: int) -> int:
     262144 mbufs, or 16384 where the rounded MTU is below 1500: 752 MiB at 1500, 1008 at 2048, 2544 at 9000, 2800 at
     9216. Source: OVS lib/netdev-dpdk.c, dpdk_calculate_mbufs; Documentation/topics/dpdk/memory.rst.
     """
-    mbufs = MAX_MBUFS if rounded_mtu(mtu) >= ETHER_MTU else MIN_MBUFS
-    return _mib(mbufs * (_data_room(mtu) + MBUF_OVERHEAD))
+    return _pool_mib(mtu, MAX_MBUFS if rounded_mtu(mtu) >= ETHER_MTU else MIN_MBUFS)
+
+
+def least_pool_mib(mtu: int) -> int:
+    """MiB of the smallest pool that OVS tries before a port fails to open (lib/netdev-dpdk.c, dpdk_mp_create)."""
+    return _pool_mib(mtu, MIN_MBUFS)
 
 
 def port_pool_mib(mtu: int, *, rx_queues: int, rx_descriptors: int, tx_queues: int, tx_descriptors: int) -> int:
@@ -63,21 +68,28 @@ def port_pool_mib(mtu: int, *, rx_queues: int, rx_descriptors: int, tx_queues: i
     mbufs = rx_queues x rx_descriptors + tx_queues x tx_descriptors + min(128, rx_queues) x 32 + 16384.
     Source: OVS lib/netdev-dpdk.c, dpdk_calculate_mbufs (RTE_MAX_LCORE 128, NETDEV_MAX_BURST 32).
     """
-    mbufs = rx_queues * rx_descriptors + tx_queues * tx_descriptors + min(128, rx_queues) * 32 + MIN_MBUFS
-    return _mib(mbufs * (_data_room(mtu) + MBUF_OVERHEAD))
+    return _pool_mib(
+        mtu, rx_queues * rx_descriptors + tx_queues * tx_descriptors + min(128, rx_queues) * 32 + MIN_MBUFS
+    )
 
 
 def node_buffers(profile: Profile, ports: Sequence[DpdkPort], *, tx_queues: int) -> Buffers:
     """Memory for the ports of one node, in the profile's memory model, with DPDK's own."""
     if profile.memory.per_port:
         mib = sum(_own_pool_mib(profile, port, tx_queues=tx_queues) for port in ports)
+        least_mib = sum(least_pool_mib(port.mtu) for port in ports)
         kind = f"a pool for each of {len(ports)} ports" if len(ports) > 1 else "a pool for its port"
     else:
         # Ports whose frames round up to the same buffers share a pool; it is named by the largest of their MTUs.
         mtus = {rounded_mtu(port.mtu): port.mtu for port in sorted(ports, key=lambda one: one.mtu)}
         mib = sum(shared_pool_mib(mtu) for mtu in mtus.values())
+        least_mib = sum(least_pool_mib(mtu) for mtu in mtus.values())
         kind = f"MTU {' and '.join(str(mtu) for mtu in mtus.values())}"
-    return Buffers(mib=mib + DPDK_MIB, why=f"{mib} MiB of packet buffers ({kind}) and {DPDK_MIB} MiB of DPDK's own")
+    return Buffers(
+        mib=mib + DPDK_MIB,
+        least_mib=least_mib + DPDK_MIB,
+        why=f"{mib} MiB of packet buffers ({kind}) and {DPDK_MIB} MiB of DPDK's own",
+    )
 
 
 def guest_ports(profile: Profile, ports: Sequence[DpdkPort]) -> list[DpdkPort]:
@@ -110,6 +122,6 @@ def _data_room(mtu: int) -> int:
     return -(-(mtu + FRAME_OVERHEAD) // MBUF_ALIGN) * MBUF_ALIGN
 
 
-def _mib(size_bytes: int) -> int:
-    """Whole MiB, rounded up."""
-    return -(-size_bytes // (1024 * 1024))
+def _pool_mib(mtu: int, mbufs: int) -> int:
+    """Whole MiB of so many buffers, rounded up."""
+    return -(-mbufs * (_data_room(mtu) + MBUF_OVERHEAD) // (1024 * 1024))

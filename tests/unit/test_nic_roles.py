@@ -79,6 +79,13 @@ def test_without_wishes_slow_ports_stay_with_the_kernel_where_fast_ones_are() ->
     assert plans["0000:07:00.0"].role is Role.KERNEL
 
 
+def test_a_port_of_unknown_speed_is_not_called_slow() -> None:
+    virtio = nic("0000:12:00.0", vendor="1af4", device="1041", driver="virtio-pci", speed_mbps=None)
+    plans, _ = roles(make_host(nics=[ON_BOARD, nic("0000:10:00.0"), virtio]))
+    assert plans["0000:12:00.0"].role is Role.KERNEL
+    assert plans["0000:12:00.0"].reason.startswith("its speed is not known, and fast ports carry the traffic")
+
+
 def test_without_wishes_one_slow_port_is_taken_where_no_fast_one_is() -> None:
     ports = [nic(f"0000:07:00.{n}", device="1521", driver="igb", speed_mbps=1_000) for n in range(3)]
     plans, _ = roles(make_host(nics=[ON_BOARD, *ports]))
