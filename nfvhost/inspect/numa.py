@@ -78,9 +78,8 @@ def numa_nodes(
     order = tuple(claims)
     found: list[NumaNode] = []
     for node, cpus in claims.items():
-        fields = node_meminfo(root, node) or {}
-        if machine and len(claims) == 1:
-            fields = {**fields, **machine}
+        stated = node_meminfo(root, node) or {}
+        fields = {**stated, **machine} if machine and len(claims) == 1 else stated
         found.append(
             NumaNode(
                 id=node,
@@ -89,6 +88,7 @@ def numa_nodes(
                 free_kib=fields.get("MemFree"),
                 distances=node_distances(root, node, order),
                 hugepages=node_hugepages(root, node),
+                stated_kib=stated.get("MemTotal"),
             )
         )
     return tuple(found)

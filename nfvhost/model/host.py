@@ -63,10 +63,11 @@ class NumaNode:
 
     id: int
     cpus: CpuSet  # its online CPUs
-    memory_kib: int | None  # node<N>/meminfo MemTotal
+    memory_kib: int | None  # node<N>/meminfo MemTotal; of the only node, the machine's
     free_kib: int | None  # node<N>/meminfo MemFree
     distances: tuple[int, ...]  # node<N>/distance, to each online node in ascending order of id
     hugepages: tuple[HugepagePool, ...]
+    stated_kib: int | None = None  # node<N>/meminfo MemTotal of the only node too: what libvirt counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

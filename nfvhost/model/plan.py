@@ -24,6 +24,7 @@ class PlannedNode:
 
     node: int
     cores: tuple[CpuSet, ...]  # thread siblings, in order of the lowest CPU
+    memory_kib: int | None = None  # as libvirt counts it, and so Nova
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,7 +86,8 @@ def nova_host(plan: Plan, *, where: str = "plan") -> NovaHost:
         _cell(node, memory.get(node.node), nova.cpu_shared_set, nova.cpu_dedicated_set, reserved)
         for node in plan.host.nodes
     )
-    total = sum(cell.memory_mib for cell in cells)
+    stated = [node.memory_kib for node in plan.host.nodes if node.memory_kib is not None]
+    total = sum(stated) // _KIB if stated else sum(cell.memory_mib for cell in cells)
     shared = len(union(cell.shared for cell in cells))
     return NovaHost(
         cells=cells,
@@ -107,6 +108,8 @@ def _cell(
     cpus = union(node.cores)
     known = (shared | dedicated) & cpus
     total_mib = 0 if memory is None else memory.total_mib
+    if node.memory_kib is not None:
+        total_mib = node.memory_kib // _KIB
     pages = () if memory is None else memory.pages
     huge = tuple(
         CellPages(
@@ -114,7 +117,7 @@ def _cell(
         )
         for one in pages
     )
-    left_mib = total_mib - sum(one.size_mib * one.count for one in pages)
+    left_mib = max(total_mib - sum(one.size_mib * one.count for one in pages), 0)
     return HostCell(
         node=node.node,
         shared=shared & cpus,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from nfvhost.model.plan import GuestPlan, NicPlan, OvsPort, TunnelPlan, VfSettings
+from nfvhost.model.plan import GuestPlan, NicPlan, OvsPort, PlannedNode, TunnelPlan, VfSettings
 from nfvhost.model.profile import GuestPortWish, GuestShape, NicWish, OvsWish, TunnelWish, VhostPort, VirtualPort
 from nfvhost.model.vnf import ServerGroup, Vnf, VnfNode, VnfPort
 
@@ -54,6 +54,7 @@ V1: Final[Ranges] = {
     (NicPlan, "vfs"): _VFS,
     (NicPlan, "vdpa_devices"): _VFS,
     (VfSettings, "vlan"): _VLAN,
+    (PlannedNode, "memory_kib"): (0, 2**40),  # 1 PiB, as far as a meminfo is believed
     (OvsPort, "mtu"): _MTU,
     (OvsPort, "tag"): (0, 4095),
     (GuestPlan, "memory_mib"): (1, 2**31 - 1),

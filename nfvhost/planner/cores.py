@@ -50,7 +50,7 @@ def split(host: Host, profile: Profile, ports: tuple[DpdkPort, ...], notes: Note
     explain_pmd(profile, ports, table, polling_cores, idle)
     shared_cores = _shared_cores(table, wish)
     shared = threads(shared_cores) if shared_cores else host_cpus
-    dedicated = threads(_dedicated_cores(table, host_cores, wish))
+    dedicated = threads(_dedicated_cores(profile, table, host_cores, wish))
     isolated = (pmd_cpus | dedicated | idle) - host_cpus - shared
     notes.decide(
         "cpus.isolated",
@@ -170,7 +170,7 @@ def _shared_cores(table: Table, wish: Wish) -> tuple[Core, ...]:
     return chosen
 
 
-def _dedicated_cores(table: Table, host_cores: tuple[Core, ...], wish: Wish) -> tuple[Core, ...]:
+def _dedicated_cores(profile: Profile, table: Table, host_cores: tuple[Core, ...], wish: Wish) -> tuple[Core, ...]:
     """All cores that are left; the host's where the machine is too small to leave one."""
     machine = table.layout
     if left := table.free():
@@ -189,9 +189,10 @@ def _dedicated_cores(table: Table, host_cores: tuple[Core, ...], wish: Wish) -> 
         return table.take(left)
     if wish.tight:
         size = counted(len(machine.cores), "thread" if machine.split_threads else "core")
+        effect = "and Nova pins to none that are shared" if profile.nova.enabled else "so pinned guests share these"
         table.notes.warn(
-            f"dedicated CPUs overlap the host's ({threads(host_cores)}): the machine has {size} in all, so pinned "
-            "guests share these with the host"
+            f"dedicated CPUs overlap the host's ({threads(host_cores)}): the machine has {size} in all, {effect} with "
+            "the host"
         )
         table.notes.decide("cpus.dedicated", cpu_list(host_cores), "the machine is too small for cores of their own")
         return host_cores

@@ -5,9 +5,10 @@ from __future__ import annotations
 from nfvhost.errors import NfvhostError, Problem
 from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.host import Host
-from nfvhost.model.plan import CpuPools, GuestPlan, MemoryPlan, NicPlan, Plan
+from nfvhost.model.plan import CpuPools, GuestPlan, MemoryPlan, NicPlan, NovaPlan, Plan
 from nfvhost.model.profile import Role
 from nfvhost.planner.layout import Layout, layout
+from nfvhost.planner.nova import memory_mib
 
 
 def check(host: Host, plan: Plan) -> None:
@@ -17,6 +18,7 @@ def check(host: Host, plan: Plan) -> None:
         *_memory(host, plan.memory),
         *_nics(host, plan.nics),
         *_guests(plan.cpus, plan.memory, plan.guests),
+        *_nova(host, plan.memory, plan.nova),
     ]
     if broken:
         hint = "please report this with the output of `nfvhost capture`"
@@ -93,6 +95,25 @@ def _nics(host: Host, nics: tuple[NicPlan, ...]) -> list[str]:
             broken.append(f"{plan.pci} gets {plan.vfs} VFs, it can have {nic.total_vfs or 0}")
     if len({plan.pci for plan in nics}) != len(nics):
         broken.append("a NIC is planned twice")
+    return broken
+
+
+def _nova(host: Host, memory: MemoryPlan, nova: NovaPlan | None) -> list[str]:
+    """Broken rules of what Nova is told: Placement takes no inventory of a host that reserves more than it has."""
+    if nova is None:
+        return []
+    broken: list[str] = []
+    total = memory_mib(host)
+    if total is not None and (nova.reserved_host_memory_mib or 0) > total:
+        broken.append(f"Nova reserves {nova.reserved_host_memory_mib} MiB of the {total} MiB that it reports")
+    pages = {(node.node, one.size_mib * 1024): one.count for node in memory.nodes for one in node.pages}
+    broken += [
+        f"Nova reserves {one.count} pages of node {one.node}, which has {pages.get((one.node, one.size_kib), 0)}"
+        for one in nova.reserved_huge_pages
+        if one.count > pages.get((one.node, one.size_kib), 0)
+    ]
+    if not nova.cpu_dedicated_set.isdisjoint(nova.cpu_shared_set):
+        broken.append("Nova's sets of CPUs overlap, and nova-compute would not start")
     return broken
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.host import Host
@@ -21,6 +23,10 @@ from nfvhost.model.profile import (
 )
 from nfvhost.planner.layout import Core, layout, nearest, together
 from nfvhost.planner.notebook import Notebook, counted
+from nfvhost.planner.nova import guest_cpus
+
+# nova/conf/compute.py, initial_cpu_allocation_ratio.
+CPU_RATIO: Final = 4
 
 
 def place(
@@ -31,7 +37,7 @@ def place(
     Guests that are bound to a node are placed first, then larger ones before smaller. One that cannot fit is noted
     in `notes` with the resource that is short, by how much, and what would fit.
     """
-    stock = _Stock.of(host, pools, memory, nics)
+    stock = _Stock.of(host, profile, pools, memory, nics)
     order = sorted(
         range(len(profile.vnfs)),
         key=lambda index: (profile.vnfs[index].node is None, -profile.vnfs[index].vcpus, index),
@@ -54,14 +60,19 @@ class _Stock:
     nics: tuple[NicPlan, ...]
     blind: bool  # the machine's memory is not known: pages are not checked
     threads_per_core: int
+    nova: bool  # its rules hold
+    shared: dict[int, int]  # by node: CPUs of floating vCPUs
     polled: frozenset[int]  # nodes with PMD cores
+    floating: dict[int, int] = field(default_factory=dict)  # by node: vCPUs that float there
     opened: set[int] = field(default_factory=set)  # cache groups with a guest
 
     @classmethod
-    def of(cls, host: Host, pools: CpuPools, memory: MemoryPlan, nics: tuple[NicPlan, ...]) -> _Stock:
+    def of(cls, host: Host, profile: Profile, pools: CpuPools, memory: MemoryPlan, nics: tuple[NicPlan, ...]) -> _Stock:
         """All that the plan gives to guests."""
         machine = layout(host)
-        cores = [core for core in machine.cores if core.threads <= pools.dedicated]
+        dedicated, shared = guest_cpus(pools) if profile.nova.enabled else (pools.dedicated, pools.shared)
+        cores = [core for core in machine.cores if core.threads <= dedicated]
+        siblings = [host.cpu(cpu).thread_siblings & (dedicated | shared) for cpu in dedicated | shared]
         sizes = {pages.size_mib for node in memory.nodes for pages in node.pages}
         size = max(sizes, default=None)
         vfs = {
@@ -77,7 +88,9 @@ class _Stock:
             vfs=vfs,
             nics=nics,
             blind=not any(node.total_mib for node in memory.nodes),
-            threads_per_core=max((len(core.threads) for core in cores), default=1),
+            threads_per_core=max((len(core) for core in siblings), default=1),
+            nova=profile.nova.enabled,
+            shared=Counter(core.node for core in machine.cores for cpu in core.threads if cpu in shared),
             polled=frozenset(core.node for core in machine.cores if not core.threads.isdisjoint(pools.pmd)),
         )
 
@@ -85,12 +98,21 @@ class _Stock:
         """The nodes that have CPUs or pages for guests, ascending."""
         return sorted({core.node for core in self.cores} | {node for node, count in self.pages.items() if count})
 
-    def free(self, node: int) -> list[Core]:
+    def free(self, node: int, need: _Need) -> list[Core]:
         """Free cores of one node, of the kind that has more room there: a guest never gets P-cores and E-cores."""
-        here = [core for core in self.cores if core.node == node]
+        here = [core for core in self.cores if core.node == node and (len(core.threads) > 1 or not need.siblings)]
         fast = [core for core in here if not core.efficiency]
         slow = [core for core in here if core.efficiency]
         return fast if _usable_cpus(fast, isolate=False) >= _usable_cpus(slow, isolate=False) else slow
+
+    def floats(self, node: int, vcpus: int) -> bool:
+        """Whether so many vCPUs of one more guest may float on the node.
+
+        Nova wants a shared CPU there for each, and overcommits them over all guests (nova/virt/hardware.py,
+        _numa_fit_instance_cell).
+        """
+        here = self.shared.get(node, 0)
+        return not self.nova or vcpus <= min(here, here * CPU_RATIO - self.floating.get(node, 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +121,10 @@ class _Need:
 
     nodes: int
     pinned: int  # vCPUs a node
+    floating: int  # vCPUs a node, on shared CPUs
     emulator: int  # 1 where QEMU's threads get a CPU of their own, on the first node
     isolate: bool  # one vCPU a core
+    siblings: bool  # on cores of several threads alone
     pages: int  # a node
 
     @property
@@ -166,19 +190,38 @@ def _makes_sense(vnf: GuestWish, where: str, stock: _Stock, notes: Notebook) -> 
             where=f"{where}.numaNodes",
             hint=f"{len(nodes)} or fewer",
         )
-    elif pinned % vnf.numa_nodes or vnf.memory_mib % vnf.numa_nodes:
+    elif pinned % vnf.numa_nodes or vnf.vcpus % vnf.numa_nodes or vnf.memory_mib % vnf.numa_nodes:
+        vcpus = f"{vnf.vcpus} vCPUs ({pinned} pinned)" if pinned != vnf.vcpus else f"{pinned} pinned vCPUs"
         notes.refuse(
-            f"{pinned} pinned vCPUs and {vnf.memory_mib} MiB do not divide evenly over {vnf.numa_nodes} nodes",
+            f"{vcpus} and {vnf.memory_mib} MiB do not divide evenly over {vnf.numa_nodes} nodes",
             where=f"{where}.numaNodes",
             hint="choose multiples of the number of nodes: Nova divides a guest evenly",
         )
-    if vnf.threads is ThreadPolicy.REQUIRE and stock.cores and stock.threads_per_core == 1:
+    _check_threads(vnf, where, stock, notes)
+    return len(notes.problems) == before
+
+
+def _check_threads(vnf: GuestWish, where: str, stock: _Stock, notes: Notebook) -> None:
+    """Refuse policies of thread siblings that this machine, or Nova on it, does not give."""
+    if stock.nova and vnf.threads is not None and not vnf.pinned_count:
+        notes.refuse(
+            f"threads: {vnf.threads} is for pinned vCPUs, and none of this guest are",
+            where=f"{where}.threads",
+            hint="leave it out, or choose cpuPolicy: dedicated or mixed",
+        )
+    elif stock.nova and vnf.threads is ThreadPolicy.ISOLATE and stock.threads_per_core > 1:
+        # nova/virt/hardware.py, _pack_instance_onto_cores, and the trait HW_CPU_HYPERTHREADING in the scheduler.
+        notes.refuse(
+            "threads: isolate is given on hosts without SMT alone",
+            where=f"{where}.threads",
+            hint="leave it out and ask for whole cores, or turn off SMT in the firmware",
+        )
+    elif vnf.threads is ThreadPolicy.REQUIRE and stock.cores and stock.threads_per_core == 1:
         notes.refuse(
             "thread siblings are required, and the machine's cores have one thread each",
             where=f"{where}.threads",
             hint="choose prefer, or turn on SMT in the firmware",
         )
-    return len(notes.problems) == before
 
 
 def _place_one(vnf: GuestWish, name: str, pools: CpuPools, stock: _Stock, notes: Notebook) -> GuestPlan | _Short:
@@ -187,8 +230,10 @@ def _place_one(vnf: GuestWish, name: str, pools: CpuPools, stock: _Stock, notes:
     need = _Need(
         nodes=vnf.numa_nodes,
         pinned=pinned // vnf.numa_nodes,
+        floating=(vnf.vcpus - pinned) // vnf.numa_nodes,
         emulator=1 if pinned and vnf.emulator_threads is EmulatorThreads.ISOLATE else 0,
         isolate=vnf.threads is ThreadPolicy.ISOLATE,
+        siblings=vnf.threads is ThreadPolicy.REQUIRE,
         pages=0 if stock.blind else -(-vnf.memory_mib // vnf.numa_nodes // (stock.page_mib or 1)),
     )
     vfs = _choose_vfs(vnf, None, stock)
@@ -205,7 +250,7 @@ def _place_one(vnf: GuestWish, name: str, pools: CpuPools, stock: _Stock, notes:
     emulator: list[int] = []
     for position, node in enumerate(nodes):
         wanted = need.pinned + (need.emulator if position == 0 else 0)
-        cores = _cores(stock.free(node), wanted, need, opened=frozenset(stock.opened))
+        cores = _cores(stock.free(node, need), wanted, need, opened=frozenset(stock.opened))
         offered = _in_core_order(cores, isolate=need.isolate)
         cpus += offered[: need.pinned]
         emulator += offered[need.pinned : wanted]
@@ -213,6 +258,7 @@ def _place_one(vnf: GuestWish, name: str, pools: CpuPools, stock: _Stock, notes:
         stock.cores = [core for core in stock.cores if core.first not in taken]
         stock.opened.update(core.group for core in cores)
         stock.pages[node] = stock.pages.get(node, 0) - need.pages
+        stock.floating[node] = stock.floating.get(node, 0) + need.floating
     stock.vfs = vfs.left
     memory_mib = need.pages * (stock.page_mib or 0) * need.nodes or vnf.memory_mib
     floating = pools.shared if vnf.emulator_threads is EmulatorThreads.SHARE or not pinned else CpuSet(cpus)
@@ -238,7 +284,7 @@ def _choose_nodes(vnf: GuestWish, need: _Need, nic_nodes: set[int | None], stock
 
     def preference(node: int) -> tuple[bool, bool, int, int]:
         near = node in nic_nodes or not nic_nodes - {None}
-        return (not near, vhost and bool(stock.polled) and node not in stock.polled, len(stock.free(node)), node)
+        return (not near, vhost and bool(stock.polled) and node not in stock.polled, len(stock.free(node, need)), node)
 
     fitting = sorted((node for node in candidates if _room(node, need, need.cpus, stock)), key=preference)
     if vnf.node is not None:
@@ -259,32 +305,45 @@ def _choose_nodes(vnf: GuestWish, need: _Need, nic_nodes: set[int | None], stock
 
 
 def _room(node: int, need: _Need, cpus: int, stock: _Stock) -> bool:
-    """Whether the node has these CPUs and the guest's pages."""
-    return _usable_cpus(stock.free(node), isolate=need.isolate) >= cpus and stock.pages.get(node, 0) >= need.pages
+    """Whether the node has these CPUs, the guest's pages, and room for its floating vCPUs."""
+    return (
+        _usable_cpus(stock.free(node, need), isolate=need.isolate) >= cpus
+        and stock.pages.get(node, 0) >= need.pages
+        and stock.floats(node, need.floating)
+    )
 
 
 def _short(vnf: GuestWish, need: _Need, candidates: list[int], stock: _Stock) -> _Short:
     """Which resource is short on each node, by how much, and what would fit."""
     page_mib = stock.page_mib or 0
     each = "on one node" if need.nodes == 1 else f"on each of {need.nodes} nodes"
-    cpus = f"{counted(need.cpus, 'dedicated CPU')}{' on cores of their own' if need.isolate else ''}"
+    kind = " on cores of their own" if need.isolate else " that are thread siblings" if need.siblings else ""
+    cpus = f"{counted(need.cpus, 'dedicated CPU')}{kind}"
     parts: list[str] = []
     best_cpus = best_mib = 0
     for node in candidates:
-        have, mib = _usable_cpus(stock.free(node), isolate=need.isolate), stock.pages.get(node, 0) * page_mib
-        if mib >= need.pages * page_mib:
+        have, mib = _usable_cpus(stock.free(node, need), isolate=need.isolate), stock.pages.get(node, 0) * page_mib
+        if mib >= need.pages * page_mib and stock.floats(node, need.floating):
             best_cpus = max(best_cpus, have)
-        if have >= need.cpus:
+        if have >= need.cpus and stock.floats(node, need.floating):
             best_mib = max(best_mib, mib)
         lacks = []
         if have < need.cpus:
             lacks.append(f"{have} CPUs free, {need.cpus - have} short")
         if stock.pages.get(node, 0) < need.pages:
             lacks.append(f"{mib} MiB of pages free, {_asked_mib(vnf, need, stock) - mib} MiB short")
+        if not stock.floats(node, need.floating):
+            there, taken = stock.shared.get(node, 0), stock.floating.get(node, 0)
+            others = f" for it and {taken} of other guests" if taken else ""
+            lacks.append(f"{counted(there, 'shared CPU')} for its floating vCPUs, {need.floating} needed{others}")
         parts.append(f"node {node} has {' and '.join(lacks) or 'enough'}")
     what = f"it needs {cpus} and {_asked_mib(vnf, need, stock)} MiB {each}; {', '.join(parts) or 'no node has any'}"
     hints = []
-    if best_cpus > need.emulator:
+    most = max((stock.shared.get(node, 0) for node in candidates), default=0)
+    if stock.nova and need.floating > most:
+        hints.append(f"{most * need.nodes} floating vCPUs would fit" if most else "pinned vCPUs would fit")
+        hints.append("more of them with shared.cores")
+    elif best_cpus > need.emulator:
         hints.append(f"vcpus: {(best_cpus - need.emulator) * need.nodes} would fit")
     if best_mib:
         hints.append(f"memoryMiB: {best_mib * need.nodes} would fit")

@@ -18,7 +18,8 @@ from nfvhost.model.plan import (
     ReservedHugepages,
 )
 from nfvhost.model.profile import Profile, Role
-from nfvhost.planner.notebook import Notebook
+from nfvhost.planner.fingerprint import libvirt_kib
+from nfvhost.planner.notebook import Notebook, counted
 
 _KIB: Final = 1024
 
@@ -31,13 +32,12 @@ def plan_nova(
     nics: tuple[NicPlan, ...],
     notes: Notebook,
 ) -> NovaPlan | None:
-    """Settings of nova-compute; None where the profile leaves Nova out. `host` is whose pools and memory these are."""
-    del host
+    """Settings of nova-compute; None where the profile leaves Nova out."""
     if not profile.nova.enabled:
         notes.decide("nova", "none", "the profile leaves Nova out")
         return None
     dedicated, shared = _cpu_sets(pools, notes)
-    reserved = _reserved_mib(memory, notes)
+    reserved = _reserved_mib(host, memory, notes)
     return NovaPlan(
         cpu_dedicated_set=dedicated,
         cpu_shared_set=shared,
@@ -47,41 +47,77 @@ def plan_nova(
     )
 
 
-def _reserved_mib(memory: MemoryPlan, notes: Notebook) -> int | None:
-    """reserved_host_memory_mb; None, which leaves Nova's own default, where the memory is not known."""
-    if not any(node.total_mib for node in memory.nodes):
+def memory_mib(host: Host) -> int | None:
+    """The host's memory as Nova reports it to Placement; None where nobody knows.
+
+    Source: nova/virt/libvirt/host.py, get_memory_mb_total: what libvirt counts, in whole MiB.
+    """
+    known = [kib for node in host.nodes if (kib := libvirt_kib(node)) is not None]
+    return sum(known) // _KIB if known else None
+
+
+def _reserved_mib(host: Host, memory: MemoryPlan, notes: Notebook) -> int | None:
+    """reserved_host_memory_mb; None, which leaves Nova's own default, where the memory is not known.
+
+    Placement takes no inventory at all of a host that reserves more than it has.
+    """
+    subject = "nova.reservedHostMemoryMiB"
+    total = memory_mib(host)
+    if total is None:
         kept = "the memory of this machine is not known: Nova keeps its own default of 512 MiB"
-        notes.decide("nova.reservedHostMemoryMiB", "none", kept)
+        notes.decide(subject, "none", kept)
         return None
-    reserved = sum(node.total_mib - node.guest_mib for node in memory.nodes)
-    notes.decide(
-        "nova.reservedHostMemoryMiB",
-        str(reserved),
-        "all memory that is not the guests': the host's and OVS's share of each node",
-    )
+    guests = sum(node.guest_mib for node in memory.nodes)
+    whose = "of the guests' pages"
+    if not guests:
+        guests = sum(node.total_mib - node.host_mib - node.ovs_mib for node in memory.nodes)
+        whose = "beside the host's share and OVS's, since no pages are planned for guests"
+    reserved = max(total - guests, 0)
+    reason = f"the {total} MiB that libvirt counts and Nova reports less the {guests} MiB {whose}"
+    if (planned := sum(node.total_mib for node in memory.nodes)) > total + len(memory.nodes):
+        reason += f"; the kernel has {planned} MiB in all, of which its nodes state {planned - total} less"
+    if guests > total:
+        notes.warn(
+            f"libvirt counts {total} MiB on this machine, of which the plan gives {guests} MiB to guests: Nova gives "
+            f"no more than {total}"
+        )
+    if reserved == total:
+        notes.warn("Nova gets no memory for guests: the host and OVS take all of it")
+    notes.decide(subject, str(reserved), reason)
     return reserved
 
 
-def _cpu_sets(pools: CpuPools, notes: Notebook) -> tuple[CpuSet, CpuSet]:
+def guest_cpus(pools: CpuPools) -> tuple[CpuSet, CpuSet]:
     """cpu_dedicated_set and cpu_shared_set; nova-compute does not start where they overlap (nova/virt/hardware.py)."""
     dedicated, shared = pools.dedicated, pools.shared
     if dedicated.isdisjoint(shared):
-        notes.decide("nova.cpuDedicatedSet", str(dedicated) or "none", "the dedicated pool: pinned guest CPUs")
-        notes.decide(
-            "nova.cpuSharedSet",
-            str(shared) or "none",
-            "the shared pool: floating guests and emulator threads of pinned ones",
-        )
         return dedicated, shared
     if shared - dedicated:
-        shared -= dedicated
-    elif dedicated - shared:
-        dedicated -= shared
-    else:
-        dedicated = CpuSet()
-    reason = "the pools overlap on so small a machine, and nova-compute starts only where its two sets do not"
-    notes.decide("nova.cpuDedicatedSet", str(dedicated) or "none", reason)
-    notes.decide("nova.cpuSharedSet", str(shared) or "none", reason)
+        return dedicated, shared - dedicated
+    return dedicated - shared, shared
+
+
+def _cpu_sets(pools: CpuPools, notes: Notebook) -> tuple[CpuSet, CpuSet]:
+    """The same, with the reasons; an empty set is one that Nova is not told."""
+    dedicated, shared = guest_cpus(pools)
+    pinned, floating = "pinned guest CPUs", "floating guests and emulator threads of pinned ones"
+    if not dedicated:
+        # nova/virt/libvirt/driver.py, _get_pcpu_available: an empty value is as good as none.
+        pinned = "no CPU is there for pinned vCPUs alone"
+        floating = "floating guests alone"
+        size = counted(len(shared), "vCPU")
+        notes.warn(
+            f"Nova gets no CPU for pinned vCPUs (cpu_dedicated_set is not set, the host has no PCPU): guests with "
+            f"hw:cpu_policy dedicated or mixed are refused here, and those that can be had float over "
+            f"{shared.named}, {size} at most each"
+        )
+    if (dedicated, shared) != (pools.dedicated, pools.shared):
+        small = "the pools overlap on so small a machine, and nova-compute starts only where its two sets do not"
+        pinned, floating = f"{small}: {pinned}", f"{small}: {floating}"
+    elif dedicated:
+        pinned, floating = f"the dedicated pool: {pinned}", f"the shared pool: {floating}"
+    notes.decide("nova.cpuDedicatedSet", str(dedicated) or "not set", pinned)
+    notes.decide("nova.cpuSharedSet", str(shared) or "not set", floating)
     return dedicated, shared
 
 

@@ -300,6 +300,18 @@ def nova_pins_to_the_dedicated_pool(host: Host, plan: Plan) -> Iterator[str]:
         yield "nova has no CPU at all"
 
 
+def nova_reserves_no_more_than_there_is(host: Host, plan: Plan) -> Iterator[str]:
+    if plan.nova is None:
+        return
+    stated = [kib for node in host.nodes if (kib := node.stated_kib or node.memory_kib) is not None]
+    if stated and (plan.nova.reserved_host_memory_mib or 0) > sum(stated) // 1024:
+        yield f"{plan.nova.reserved_host_memory_mib} MiB reserved of {sum(stated) // 1024}"
+    pages = {(node.node, one.size_mib): one.count for node in plan.memory.nodes for one in node.pages}
+    for one in plan.nova.reserved_huge_pages:
+        if one.count > pages.get((one.node, one.size_kib // 1024), 0):
+            yield f"{one.count} pages of node {one.node} reserved"
+
+
 RULES: tuple[Rule, ...] = (
     a_core_is_in_a_pool_with_all_its_threads,
     no_cpu_is_in_two_pools_but_on_small_machines,
@@ -325,6 +337,7 @@ RULES: tuple[Rule, ...] = (
     ovs_is_told_the_pmd_cpus_and_no_more_memory_than_planned,
     the_kernel_isolates_what_is_planned,
     nova_pins_to_the_dedicated_pool,
+    nova_reserves_no_more_than_there_is,
 )
 
 

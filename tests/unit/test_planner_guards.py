@@ -12,7 +12,7 @@ from synthetic import nic as make_nic
 
 from nfvhost.errors import ExitCode, NfvhostError
 from nfvhost.model.cpuset import EMPTY, CpuSet
-from nfvhost.model.plan import CpuPools, NicPlan, NodeMemory, Plan
+from nfvhost.model.plan import CpuPools, NicPlan, NodeMemory, Plan, ReservedHugepages
 from nfvhost.model.profile import GuestWish, Profile, Role
 from nfvhost.planner import guards, make_plan
 
@@ -38,6 +38,12 @@ def nics(change: Callable[[NicPlan], NicPlan]) -> Plan:
     return dataclasses.replace(GOOD, nics=tuple(change(nic) for nic in GOOD.nics))
 
 
+def nova(**changes: object) -> Plan:
+    assert GOOD.nova is not None
+    changed = dataclasses.replace(GOOD.nova, **changes)  # type: ignore[arg-type]  # fields of NovaPlan
+    return dataclasses.replace(GOOD, nova=changed)
+
+
 def test_a_good_plan_passes() -> None:
     guards.check(MACHINE, GOOD)
     assert broken_rules(MACHINE, GOOD) == []
@@ -56,6 +62,12 @@ def test_a_good_plan_passes() -> None:
         (memory(lambda node: dataclasses.replace(node, host_mib=node.host_mib + 10**5)), "gives out more"),
         (memory(lambda node: dataclasses.replace(node, pages=())), "are not what OVS and guests get"),
         (memory(lambda node: dataclasses.replace(node, total_mib=node.total_mib * 2)), "it has 32768"),
+        (nova(reserved_host_memory_mib=32769), "reserves 32769 MiB of the 32768 MiB that it reports"),
+        (
+            nova(reserved_huge_pages=(ReservedHugepages(node=1, size_kib=2048, count=3),)),
+            "reserves 3 pages of node 1, which has 0",
+        ),
+        (nova(cpu_shared_set=CpuSet.parse("2")), "sets of CPUs overlap"),
         (nics(lambda nic: dataclasses.replace(nic, role=Role.DPDK)), "carries management (default route)"),
         (nics(lambda nic: dataclasses.replace(nic, vfs=9)), "gets 9 VFs, it can have 8"),
         (dataclasses.replace(GOOD, nics=GOOD.nics * 2), "planned twice"),

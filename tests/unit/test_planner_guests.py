@@ -18,6 +18,7 @@ from nfvhost.model.profile import (
     GuestPortWish,
     GuestWish,
     NicWish,
+    NovaWish,
     PortType,
     Profile,
     Role,
@@ -61,9 +62,26 @@ def test_guests_never_share_a_core() -> None:
     assert {str(one.pinned), str(other.pinned)} == {"2-3,10", "4-5,12"}
 
 
-def test_isolate_gives_each_vcpu_a_core() -> None:
-    (guest,) = placed(SMT, dataclasses.replace(vnf(3), threads=ThreadPolicy.ISOLATE))
+def test_isolate_gives_each_vcpu_a_core_where_nova_is_left_out() -> None:
+    wish = dataclasses.replace(vnf(3), threads=ThreadPolicy.ISOLATE)
+    (guest,) = make_plan(SMT, Profile(name="guests", nova=NovaWish(enabled=False), vnfs=(wish,))).guests
+    # Host 0; nothing is polled for an OpenStack that is not there.
+    assert str(guest.pinned) == "1-3"
+
+
+def test_isolate_is_refused_on_smt_as_nova_does() -> None:
+    wish = dataclasses.replace(vnf(3), threads=ThreadPolicy.ISOLATE)
+    (problem,) = refusal(SMT, wish).problems
+    assert problem.where == "vnfs[0].threads"
+    assert problem.what == "threads: isolate is given on hosts without SMT alone"
+    (guest,) = placed(make_host(cores=8), wish)
     assert str(guest.pinned) == "2-4"
+
+
+def test_a_policy_of_siblings_is_refused_for_a_guest_that_floats() -> None:
+    wish = dataclasses.replace(vnf(2), cpu_policy=CpuPolicy.SHARED, threads=ThreadPolicy.PREFER)
+    (problem,) = refusal(SMT, wish).problems
+    assert (problem.where, "for pinned vCPUs" in problem.what) == ("vnfs[0].threads", True)
 
 
 def test_isolated_emulator_threads_cost_one_more_cpu() -> None:
@@ -72,12 +90,43 @@ def test_isolated_emulator_threads_cost_one_more_cpu() -> None:
 
 
 def test_a_mixed_guest_pins_a_part() -> None:
-    (guest,) = placed(SMT, dataclasses.replace(vnf(6), cpu_policy=CpuPolicy.MIXED, dedicated_vcpus=2))
+    (guest,) = placed(SMT, dataclasses.replace(vnf(4), cpu_policy=CpuPolicy.MIXED, dedicated_vcpus=2))
     assert len(guest.pinned) == 2
 
 
+def test_more_floating_vcpus_than_shared_cpus_of_a_node_are_refused_as_nova_does() -> None:
+    (problem,) = refusal(SMT, dataclasses.replace(vnf(6), cpu_policy=CpuPolicy.MIXED, dedicated_vcpus=2)).problems
+    assert "node 0 has 2 shared CPUs for its floating vCPUs, 4 needed" in problem.what
+    assert problem.hint == "2 floating vCPUs would fit or more of them with shared.cores"
+
+
+def test_a_guest_floats_on_the_node_of_the_shared_cpus_alone() -> None:
+    machine = make_host(packages=2, cores=8)
+    floating = dataclasses.replace(vnf(1), cpu_policy=CpuPolicy.SHARED)
+    (guest,) = placed(machine, floating)
+    assert guest.nodes == (0,)
+    (problem,) = refusal(machine, dataclasses.replace(floating, node=1)).problems
+    assert "node 1 has 0 shared CPUs for its floating vCPUs, 1 needed" in problem.what
+
+
+def test_shared_cpus_are_overcommitted_as_far_as_nova_does() -> None:
+    floating = dataclasses.replace(vnf(2, 1024), cpu_policy=CpuPolicy.SHARED)
+    assert len(placed(SMT, dataclasses.replace(floating, count=4))) == 4
+    (problem,) = refusal(SMT, dataclasses.replace(floating, count=5)).problems
+    assert "router-5 does not fit" in problem.what
+    assert "2 needed for it and 8 of other guests" in problem.what
+
+
+def test_two_cpus_leave_nova_none_to_pin_guests_to() -> None:
+    machine = make_host(cores=2, nics=[make_nic("0000:01:00.0", management="x"), make_nic("0000:02:00.0")])
+    (problem,) = refusal(machine, vnf(1)).problems
+    assert "node 0 has 0 CPUs free, 1 short" in problem.what
+    (guest,) = placed(machine, dataclasses.replace(vnf(1), cpu_policy=CpuPolicy.SHARED))
+    assert (str(guest.pinned), str(guest.emulator)) == ("", "0")
+
+
 def test_a_floating_guest_is_pinned_nowhere() -> None:
-    (guest,) = placed(SMT, dataclasses.replace(vnf(6), cpu_policy=CpuPolicy.SHARED))
+    (guest,) = placed(SMT, dataclasses.replace(vnf(2), cpu_policy=CpuPolicy.SHARED))
     assert (str(guest.pinned), str(guest.emulator)) == ("", "0,8")
 
 
