@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from nfvhost.access.clock import moment
@@ -25,7 +26,8 @@ class KeptRoot(Root):
 
     def __init__(self, inner: Root) -> None:
         self._inner = inner
-        self._known: dict[tuple[Callable[[str], Any], str], Any] = {}
+        # One for each way of reading; by a path alone, since there are ten thousands of them.
+        self._known: defaultdict[str, dict[str, Any]] = defaultdict(dict)
         self._moment = moment()
         self._first: dict[str, Look] = {}
         self._ended = False
@@ -54,19 +56,19 @@ class KeptRoot(Root):
         return self._first[path]
 
     def read_bytes(self, path: str) -> bytes | None:
-        return self._kept(self._inner.read_bytes, path)
+        return self._kept("read_bytes", self._inner.read_bytes, path)
 
     def list_dir(self, path: str) -> tuple[str, ...]:
-        return self._kept(self._inner.list_dir, path)
+        return self._kept("list_dir", self._inner.list_dir, path)
 
     def read_link(self, path: str) -> str | None:
-        return self._kept(self._inner.read_link, path)
+        return self._kept("read_link", self._inner.read_link, path)
 
     def exists(self, path: str) -> bool:
-        return self._kept(self._inner.exists, path)
+        return self._kept("exists", self._inner.exists, path)
 
     def file_mode(self, path: str) -> int | None:
-        return self._kept(self._inner.file_mode, path)
+        return self._kept("file_mode", self._inner.file_mode, path)
 
     def write_file(self, path: str, content: bytes, *, mode: int) -> tuple[str, ...]:
         self.end()
@@ -84,16 +86,15 @@ class KeptRoot(Root):
         self.end()
         self._inner.write_attribute(path, text)
 
-    def _kept(self, read: Callable[[str], T], path: str) -> T:
+    def _kept(self, way: str, read: Callable[[str], T], path: str) -> T:
         if self._ended or path in _COUNTERS:
             return read(path)
         now = moment()
         if now != self._moment:
             self._known.clear()
             self._moment = now
-        # Bound methods of one object are equal.
-        key = (read, path)
-        if key not in self._known:
-            self._known[key] = read(path)
-        found: T = self._known[key]
+        known = self._known[way]
+        if path not in known:
+            known[path] = read(path)
+        found: T = known[path]
         return found

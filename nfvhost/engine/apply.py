@@ -97,7 +97,7 @@ def apply(  # noqa: PLR0913 - one for each option of the command
         if changes:
             if not agreed(changes):
                 return Report(results=tuple(Result(change=one, outcome=Outcome.NOT_TRIED) for one in changes))
-            # Whoever was asked has taken their time.
+            # Whoever was asked has taken their time, and from here on things change.
             tree.end()
         courses = _courses(seen, plan, machine, left_out)
         run = _Run(
@@ -111,11 +111,11 @@ def apply(  # noqa: PLR0913 - one for each option of the command
             # Read before anything is done: what cannot be undone is not gone on with.
             earlier_works=works_of(earlier, known) if earlier is not None else (),
             confirm_within_s=confirm_within_s,
-            expected=tuple(one for one, course in zip(seen, courses, strict=True) if not course.waits_for),
+            turns=tuple(zip(seen, courses, strict=True)),
             left_out=left_out,
         )
         try:
-            _carry_out_all(run, list(zip(seen, courses, strict=True)))
+            _carry_out_all(run)
         finally:
             run.close()
         if run.touched:
@@ -136,7 +136,9 @@ def _courses(seen: Sequence[Seen], plan: Plan, machine: Machine, left_out: Colle
         (
             # Where nothing is to be changed, it may be that a change of yesterday waits.
             one.prospect(
-                pending=one.name in asked_for and not one.changes and awaits_reboot(one.resource.verify(machine, plan))
+                pending=one.name in asked_for
+                and not one.changes
+                and awaits_reboot(one.resource.verify(machine, plan, seen=one.state))
             )
             for one in seen
         ),
@@ -148,11 +150,11 @@ def _courses(seen: Sequence[Seen], plan: Plan, machine: Machine, left_out: Colle
     return courses
 
 
-def _carry_out_all(run: _Run, turns: Sequence[tuple[Seen, Course]]) -> None:
+def _carry_out_all(run: _Run) -> None:
     with interruptible():
         try:
             run.begin()
-            for seen, course in turns:
+            for seen, course in run.turns:
                 run.turn(seen, course)
             run.end()
         except Interrupted as signal:
@@ -184,7 +186,7 @@ class _Run:
         earlier: PastApply | None,
         earlier_works: Sequence[tuple[int, Work]],
         confirm_within_s: int | None,
-        expected: Sequence[Seen],
+        turns: Sequence[tuple[Seen, Course]],
         left_out: Collection[str],
     ) -> None:
         self._plan = plan
@@ -196,7 +198,8 @@ class _Run:
         self._earlier = earlier
         self._earlier_works = earlier_works
         self._confirm_within_s = confirm_within_s
-        self._expected = [one for one in expected if one.changes]
+        self.turns = turns  # each resource as it was before the first change, in order
+        self._changing = any(seen.changes for seen, _ in turns)
         self._left_out = left_out
         self._writer: Writer | None = None
         self._started: list[Work] = []
@@ -211,9 +214,8 @@ class _Run:
         return bool(self._started)
 
     def turn(self, seen: Seen, course: Course) -> None:
-        """One resource: looked at again where that can make a difference, then carried out, or left to wait."""
-        if seen.changes or self._started:
-            self._tree.end()
+        """One resource: looked at again where anything is to be changed, then carried out, or left to wait."""
+        if self._changing:
             seen = see(seen.resource, self._machine, self._plan, self._host_now())
             course = course_of(seen.problems, self._standings, left_out=self._left_out)
             if course.refusals:
@@ -276,7 +278,8 @@ class _Run:
             self._started.append(work)
             work.resource.apply(self._machine, work.before, work.changes)
         self._progress(Step.VERIFY, None)
-        drifts = work.resource.verify(self._machine, self._plan)
+        # What was not changed is as it was read for this turn.
+        drifts = work.resource.verify(self._machine, self._plan, seen=None if work.changes else work.before)
         if not work.changes and not all(map(_is_pending, drifts)):
             self._tree.end()
             work.resource.apply(self._machine, work.before, ())
@@ -294,6 +297,7 @@ class _Run:
             return
         if self._earlier is None:
             refuse_unconfirmed(self._store)
+        expected = [seen for seen, course in self.turns if seen.changes and not course.waits_for]
         self._writer = self._store.create(
             partial(
                 begin_of,
@@ -301,9 +305,9 @@ class _Run:
                 at=self._store.now(),
                 resumes=self._earlier.last.id if self._earlier is not None else None,
                 confirm_within_s=self._confirm_within_s,
-                planned=tuple((one.name, len(one.changes)) for one in self._expected),
+                planned=tuple((one.name, len(one.changes)) for one in expected),
             ),
-            befores=[before_of(Work(one.resource, one.state, one.changes)) for one in self._expected],
+            befores=[before_of(Work(one.resource, one.state, one.changes)) for one in expected],
         )
         if self._confirm_within_s is not None:
             start_reverter(self._machine, self._writer.id, within_s=self._confirm_within_s)

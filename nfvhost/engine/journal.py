@@ -30,6 +30,8 @@ VERSION: Final = 2
 _READABLE: Final = frozenset({1, VERSION})
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 _NAME: Final = re.compile(r"([1-9]\d{0,8})\.jsonl")
+_FORM: Final = b'{"crc":"%08x","record":%s}\n'
+_LINE: Final = re.compile(rb'\{"crc":"(?P<crc>[0-9a-f]{8})","record":(?P<record>.*)\}')
 # Room for what comes besides the before-images: two short lines a resource, and the problems of an end.
 _ROOM_BYTES: Final = 65536
 _FOLDER_MODE: Final = 0o700
@@ -382,17 +384,9 @@ class Writer:
 
 
 def _line(record: Record) -> bytes:
-    body = stored(record, Record)
-    text = _canonical({"crc": _crc(body), "record": body})
-    return text.encode("ascii") + b"\n"
-
-
-def _canonical(document: Any) -> str:  # noqa: ANN401 - any JSON
-    return json.dumps(document, sort_keys=True, separators=(",", ":"))
-
-
-def _crc(body: Any) -> str:  # noqa: ANN401 - any JSON
-    return f"{zlib.crc32(_canonical(body).encode('ascii')):08x}"
+    """A JSON object: the checksum is of the record's bytes as they stand in the line."""
+    body = json.dumps(stored(record, Record), sort_keys=True, separators=(",", ":")).encode("ascii")
+    return _FORM % (zlib.crc32(body), body)
 
 
 def _parsed(content: bytes, path: str) -> Journal | None:
@@ -424,14 +418,14 @@ def _parsed(content: bytes, path: str) -> Journal | None:
 
 def _body(line: bytes) -> dict[str, Any] | None:
     """The record of a line; None where the line is not what was written."""
+    parts = _LINE.fullmatch(line)
+    if parts is None or int(parts["crc"], 16) != zlib.crc32(parts["record"]):
+        return None
     try:
-        document = json.loads(line)
+        body = json.loads(parts["record"])
     except ValueError:
         return None
-    if not isinstance(document, dict):
-        return None
-    body = document.get("record")
-    return body if isinstance(body, dict) and document.get("crc") == _crc(body) else None
+    return body if isinstance(body, dict) else None
 
 
 def _damaged(path: str, line: int, what: str) -> PreconditionError:

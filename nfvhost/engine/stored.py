@@ -101,11 +101,13 @@ def _hints(cls: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
+@cache
 def _members(hint: Any) -> tuple[Any, ...] | None:
     """The types of a union; None where the hint is none."""
     return get_args(hint) if get_origin(hint) in {Union, types.UnionType} else None
 
 
+@cache
 def _tagged(members: tuple[Any, ...]) -> bool:
     return sum(member is not type(None) for member in members) > 1
 

@@ -37,7 +37,7 @@ def verify(
         if seen is not None and course.waits_for and seen.changes:
             found = waiting_drifts(seen.changes, course)
         else:
-            found = resource.verify(machine, plan)
+            found = resource.verify(machine, plan, seen=seen.state if seen is not None else None)
         drifts += found
         standings[resource.name] = standing_of((), course, pending=awaits_reboot(found))
     return tuple(drifts)

@@ -66,8 +66,11 @@ class Resource(Protocol[S]):
         """
         ...
 
-    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
-        """What is not as planned, read again until it is so or until the resource's deadline."""
+    def verify(self, machine: Machine, plan: Plan, *, seen: S | None = None) -> tuple[Drift, ...]:
+        """What is not as planned, read again until it is so or until the resource's deadline.
+
+        `seen` is its state where that has been read just now: it is looked at first.
+        """
         ...
 
     def image(self, state: S, changes: tuple[Change, ...]) -> S:

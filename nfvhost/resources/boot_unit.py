@@ -264,8 +264,8 @@ class BootUnit:
             if what in _VERBS:
                 machine.check(("systemctl", _VERBS[what], *_now(unit, what), unit), timeout_s=_TIMEOUT_S)
 
-    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
-        state = self.read(machine, plan)
+    def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
+        state = self.read(machine, plan) if seen is None else seen
         drifts = [
             Drift(
                 resource=RESOURCE,

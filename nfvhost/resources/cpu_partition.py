@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nfvhost.access.clock import wait_for
 from nfvhost.access.cpulist import cpu_list, cpu_mask, grouped_mask, parse_cpu_mask
 from nfvhost.access.machine import Machine
 from nfvhost.access.process import pids_by_name
@@ -20,6 +19,7 @@ from nfvhost.model.plan import Plan
 from nfvhost.model.profile import Isolation
 from nfvhost.model.report import Drift
 from nfvhost.resources.own_files import FileImage, Replacement, foreign_files, put_back, read_image, write_out
+from nfvhost.resources.settling import settled
 
 RESOURCE: Final = "cpu_partition"
 SLICE_DROP_IN: Final = "/etc/systemd/system/machine.slice.d/zz-nfvhost.conf"
@@ -206,18 +206,8 @@ class CpuPartition:
         if root.read_line(f"{_FOLDER}/cpuset.cpus.partition") != kind:
             root.write_attribute(f"{_FOLDER}/cpuset.cpus.partition", kind)
 
-    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
-        state = self.read(machine, plan)
-        changes = self.diff(state, plan)
-
-        def as_planned() -> bool:
-            nonlocal state, changes
-            state = self.read(machine, plan)
-            changes = self.diff(state, plan)
-            return not changes
-
-        if changes:
-            wait_for(as_planned, timeout_s=self.settle_s)
+    def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
+        state, changes = settled(self, machine, plan, seen=seen, timeout_s=self.settle_s)
         drifts = [
             Drift(
                 resource=RESOURCE,

@@ -181,8 +181,8 @@ class Hugepages:
                 hint="ask soon after a boot, before memory is in pieces, or for fewer",
             )
 
-    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
-        state = self.read(machine, plan)
+    def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
+        state = self.read(machine, plan) if seen is None else seen
         drifts = []
         for node, pages in _planned(plan):
             pool = state.pool(node, _size(pages))

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from nfvhost.access.boot import kernel_args
-from nfvhost.access.clock import wait_for
 from nfvhost.access.machine import Machine
 from nfvhost.access.root import Root
 from nfvhost.access.sysfs import is_read_only, linked_name
@@ -19,6 +18,7 @@ from nfvhost.model.profile import Role
 from nfvhost.model.report import Drift
 from nfvhost.resources import Unmet
 from nfvhost.resources.own_files import FileImage, Replacement, foreign_files, put_back, read_image, write_out
+from nfvhost.resources.settling import settled
 
 RESOURCE: Final = "iommu"
 # modprobe.d(5)
@@ -155,20 +155,12 @@ class Iommu:
             else:
                 write_out(machine.root, _replacements(state, (change,)))
 
-    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
-        state = self.read(machine, plan)
-
-        def as_planned() -> bool:
-            nonlocal state
-            state = self.read(machine, plan)
-            return not self.diff(state, plan)
-
-        if self.diff(state, plan):
-            wait_for(as_planned, timeout_s=self.settle_s)
+    def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
+        state, changes = settled(self, machine, plan, seen=seen, timeout_s=self.settle_s)
         return (
             *(
                 Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before)
-                for change in self.diff(state, plan)
+                for change in changes
             ),
             *_group_drifts(state, plan),
         )

@@ -42,6 +42,7 @@ from nfvhost.resources.irqbalance import (
     spared,
 )
 from nfvhost.resources.own_files import Replacement, foreign_files, put_back, write_out
+from nfvhost.resources.settling import settled
 
 RESOURCE: Final = "irq"
 _BALANCER: Final = "irqbalance"
@@ -192,17 +193,9 @@ class Irq:
                 for one in _movable(state):
                     _move(machine.root, one, state)
 
-    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
-        state, changes = State(), tuple[Change, ...]()
+    def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
         since_s, first = first_counters(machine.root) if _quiet(plan) else (0.0, ())
-
-        def as_planned() -> bool:
-            nonlocal state, changes
-            state = self.read(machine, plan)
-            changes = self.diff(state, plan)
-            return not changes
-
-        wait_for(as_planned, timeout_s=self.settle_s)
+        state, changes = settled(self, machine, plan, seen=seen, timeout_s=self.settle_s)
         drifts = [self._drift(state, change) for change in changes]
         if first and not drifts:
             drifts += self._strays(machine.root, state, first, since_s)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from nfvhost import drivers
-from nfvhost.access.clock import wait_for
 from nfvhost.access.command import CommandError
 from nfvhost.access.machine import Machine
 from nfvhost.access.root import Root
@@ -17,6 +16,7 @@ from nfvhost.model.plan import Plan
 from nfvhost.model.profile import Role
 from nfvhost.model.report import Drift
 from nfvhost.resources.own_files import FileImage, Replacement, foreign_files, put_back, read_image, write_out
+from nfvhost.resources.settling import settled
 
 RESOURCE: Final = "modules"
 # modules-load.d(5)
@@ -110,15 +110,8 @@ class Modules:
         for module in _to_load(changes):
             machine.check(("modprobe", module), timeout_s=_TIMEOUT_S)
 
-    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
-        changes: tuple[Change, ...] = ()
-
-        def as_planned() -> bool:
-            nonlocal changes
-            changes = self.diff(self.read(machine, plan), plan)
-            return not changes
-
-        wait_for(as_planned, timeout_s=self.settle_s)
+    def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
+        _, changes = settled(self, machine, plan, seen=seen, timeout_s=self.settle_s)
         return tuple(
             Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before) for change in changes
         )

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nfvhost.access.clock import wait_for
 from nfvhost.access.machine import Machine
 from nfvhost.access.process import pids_by_name
 from nfvhost.access.root import Root
@@ -17,6 +16,7 @@ from nfvhost.model.cpuset import EMPTY, CpuSet, union
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
 from nfvhost.model.report import Drift
+from nfvhost.resources.settling import settled
 
 RESOURCE: Final = "power"
 _GOVERNOR: Final = "governor"
@@ -55,7 +55,7 @@ class State:
     """Governors and deep idle states of the planned CPUs that are online; empty where the plan asks for neither."""
 
     clocks: tuple[Clock, ...] = ()
-    available: tuple[str, ...] | None = None  # scaling_available_governors, those that all policies have
+    available: tuple[str, ...] | None = None  # scaling_available_governors of those that have another
     driver: str | None = None  # scaling_driver
     uncontrolled: CpuSet = EMPTY  # planned CPUs that no policy is for
     idle: tuple[IdleState, ...] = ()
@@ -95,7 +95,7 @@ class Power:
         power, root = plan.power, machine.root
         if power is None:
             return State()
-        clocked = _clocked(root, power.cpus) if power.governor is not None else State()
+        clocked = _clocked(root, power.cpus, power.governor) if power.governor is not None else State()
         idle = () if power.max_idle_latency_us is None else _idle(root, power.cpus, above_us=power.max_idle_latency_us)
         return replace(
             clocked,
@@ -172,16 +172,8 @@ class Power:
                 if machine.root.read_line(place) != wanted:
                     machine.root.write_attribute(place, wanted)
 
-    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
-        state, changes = State(), tuple[Change, ...]()
-
-        def as_planned() -> bool:
-            nonlocal state, changes
-            state = self.read(machine, plan)
-            changes = self.diff(state, plan)
-            return not changes
-
-        wait_for(as_planned, timeout_s=self.settle_s)
+    def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
+        state, changes = settled(self, machine, plan, seen=seen, timeout_s=self.settle_s)
         hint = f"set by someone else since: {', '.join(state.rivals)}" if state.rivals else None
         drifts = [
             Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before, hint=hint)
@@ -225,7 +217,7 @@ class Power:
         return tuple(left)
 
 
-def _clocked(root: Root, cpus: CpuSet) -> State:
+def _clocked(root: Root, cpus: CpuSet, wanted: str) -> State:
     """Source: /sys/devices/system/cpu/cpufreq/policy<N>, one for CPUs that share a clock."""
     by_governor: dict[str, tuple[CpuSet, CpuSet]] = {}
     available: tuple[str, ...] | None = None
@@ -239,8 +231,9 @@ def _clocked(root: Root, cpus: CpuSet) -> State:
         policies, together = by_governor.get(governor, (EMPTY, EMPTY))
         by_governor[governor] = (policies | CpuSet((policy,)), together | affected)
         controlled |= affected
-        offered = (root.read_line(f"{folder}/scaling_available_governors") or "").split()
-        available = tuple(one for one in (offered if available is None else available) if one in offered)
+        if governor != wanted:
+            offered = (root.read_line(f"{folder}/scaling_available_governors") or "").split()
+            available = tuple(one for one in (offered if available is None else available) if one in offered)
         driver = driver or root.read_line(f"{folder}/scaling_driver")
     return State(
         clocks=tuple(

@@ -149,8 +149,8 @@ class Tunnels:
                 hint="ovs-vsctl and `ip monitor link` in its network namespace show who",
             )
 
-    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
-        there = self.read(machine, plan).there
+    def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
+        there = (self.read(machine, plan) if seen is None else seen).there
         if there and not any(one.lost for one in there):
             sleep(_CALM_S)
             there = self.read(machine, plan).there

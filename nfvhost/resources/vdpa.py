@@ -19,6 +19,7 @@ from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import NicPlan, Plan
 from nfvhost.model.report import Drift
 from nfvhost.resources import Unmet
+from nfvhost.resources.settling import settled
 
 RESOURCE: Final = "vdpa"
 _DRIVERS: Final = "/sys/bus/vdpa/drivers"
@@ -140,15 +141,8 @@ class Vdpa:
             except NfvhostError as error:
                 raise _placed(error, change.key) from error
 
-    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
-        changes: tuple[Change, ...] = ()
-
-        def as_planned() -> bool:
-            nonlocal changes
-            changes = self.diff(self.read(machine, plan), plan)
-            return not changes
-
-        wait_for(as_planned, timeout_s=self.settle_s, interval_s=0.1)
+    def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
+        _, changes = settled(self, machine, plan, seen=seen, timeout_s=self.settle_s, interval_s=0.1)
         return tuple(
             Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before) for change in changes
         )

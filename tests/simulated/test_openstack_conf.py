@@ -151,6 +151,7 @@ def test_what_a_running_service_was_started_with_counts_for_more_than_its_unit(b
     argv = (
         "/usr/bin/python3\0/usr/bin/nova-compute\0--config-dir\0/etc/nova/here.d\0--config-file\0/etc/nova/nova.conf\0"
     )
+    scratch.put("/proc/77/comm", "nova-compute\n")
     scratch.put("/proc/77/cmdline", argv)
     scratch.put("/etc/nova/here.d/", "")
 

@@ -118,8 +118,8 @@ class Rack:
                 raise ApplyError(f"{change.key} does not budge")
             self.places[change.key] = "new"
 
-    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
-        changes = self.diff(self.read(machine, plan), plan)
+    def verify(self, machine: Machine, plan: Plan, *, seen: Pairs | None = None) -> tuple[Drift, ...]:
+        changes = self.diff(self.read(machine, plan) if seen is None else seen, plan)
         if self.needs_boot and not self.active and not changes:
             return (Drift(resource=self.name, key="all", planned="new", actual=None, pending=Activation.REBOOT),)
         return tuple(

@@ -104,8 +104,8 @@ class Shelf:
         if self.breaks:
             raise PreconditionError(f"{self.name} broke")
 
-    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
-        del machine, plan
+    def verify(self, machine: Machine, plan: Plan, *, seen: str | None = None) -> tuple[Drift, ...]:
+        del machine, plan, seen
         drift = Drift(resource=self.name, key="key", planned="new", actual=self.value, pending=None)
         if self.activation is not Activation.NOW:
             return (replace(drift, pending=self.activation),)

@@ -86,3 +86,16 @@ def test_a_tree_is_wrapped_once(tree: Path) -> None:
     root = KeptRoot(DirectoryRoot(str(tree)))
 
     assert KeptRoot.around(root) is root
+
+
+def test_a_counter_counts_from_the_first_look_until_something_is_changed(tree: Path) -> None:
+    root = KeptRoot(DirectoryRoot(str(tree), writable=True))
+    first = root.first_look("/proc/interrupts")
+    (tree / "proc/interrupts").write_text("2\n")
+
+    assert root.first_look("/proc/interrupts") is first
+    assert (first.text, root.read_line("/proc/interrupts")) == ("1\n", "2")
+    root.write_attribute("/proc/comm", "changed")
+    assert root.first_look("/proc/interrupts").text == "2\n"
+    (tree / "proc/interrupts").write_text("3\n")
+    assert root.first_look("/proc/interrupts").text == "3\n"

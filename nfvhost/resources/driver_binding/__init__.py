@@ -68,16 +68,16 @@ class DriverBinding:
         for change in changes:
             self._bind(machine, change)
 
-    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
-        found = self._drifts(machine, plan)
+    def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
+        found = self._drifts(self.read(machine, plan) if seen is None else seen, plan)
 
-        def settled() -> bool:
+        def as_planned() -> bool:
             nonlocal found
-            found = self._drifts(machine, plan)
+            found = self._drifts(self.read(machine, plan), plan)
             return not _wrong(found)
 
         if _wrong(found):
-            wait_for(settled, timeout_s=self.settle_s)
+            wait_for(as_planned, timeout_s=self.settle_s)
         return found
 
     def image(self, state: State, changes: tuple[Change, ...]) -> State:
@@ -105,8 +105,7 @@ class DriverBinding:
             left += self._put_back(machine, before.function(change.key), change, force=force)
         return tuple(left)
 
-    def _drifts(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
-        state = self.read(machine, plan)
+    def _drifts(self, state: State, plan: Plan) -> tuple[Drift, ...]:
         return tuple(
             Drift(
                 resource=self.name,

@@ -136,8 +136,8 @@ class KernelCmdline:
         write_out(machine.root, _replacements(state, changes))
         _make_lines(machine, state, old=state.ours, new=wanted)
 
-    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
-        state = self.read(machine, plan)
+    def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
+        state = self.read(machine, plan) if seen is None else seen
         by_hand = _hint(state) if state.obstacle is not None or not state.command else None
         drifts = [
             Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before, hint=by_hand)

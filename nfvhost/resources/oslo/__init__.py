@@ -168,8 +168,8 @@ class OsloConf:
                 raise PreconditionError("cannot be written to a file", where=f"{self.resource}: {change.key}")
         write_out(machine.root, self._replacements(state, changes))
 
-    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
-        state = self.read(machine, plan)
+    def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
+        state = self.read(machine, plan) if seen is None else seen
         drifts = [
             Drift(resource=self.resource, key=change.key, planned=change.after, actual=change.before)
             for change in self.diff(state, plan)

@@ -94,12 +94,13 @@ class OvsDpdk:
             hint="is it stopped, or does it hang? see its log",
         )
 
-    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
+    def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
         last: tuple[Drift, ...] = ()
 
         def as_planned() -> bool:
-            nonlocal last
-            state = read_state(machine, plan)
+            nonlocal last, seen
+            state = read_state(machine, plan) if seen is None else seen
+            seen = None
             last = drifts(state, read_activity(machine, state), plan)
             return all(drift.pending is not None for drift in last)
 

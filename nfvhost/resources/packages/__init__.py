@@ -8,7 +8,6 @@ from os.path import basename
 from typing import Final
 
 from nfvhost.access import ovs_client
-from nfvhost.access.clock import wait_for
 from nfvhost.access.command import CommandError
 from nfvhost.access.machine import Machine
 from nfvhost.errors import ApplyError, NfvhostError, Problem
@@ -21,6 +20,7 @@ from nfvhost.resources.packages.inventory import Need, asked_for, departure
 from nfvhost.resources.packages.manager import MANAGERS, Manager, manager_of
 from nfvhost.resources.packages.needs import Needs, needs_of
 from nfvhost.resources.packages.state import Build, State, Wanted, forecast_problems
+from nfvhost.resources.settling import settled
 
 RESOURCE: Final = "packages"
 _DPKG: Final = "dpkg"
@@ -189,15 +189,8 @@ class Packages:
             elif not _runs(running, state.build):
                 switch.restart(machine)
 
-    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
-        changes: tuple[Change, ...] = ()
-
-        def as_planned() -> bool:
-            nonlocal changes
-            changes = self.diff(self.read(machine, plan), plan)
-            return not changes
-
-        wait_for(as_planned, timeout_s=self.settle_s, interval_s=0.2)
+    def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
+        _, changes = settled(self, machine, plan, seen=seen, timeout_s=self.settle_s, interval_s=0.2)
         return tuple(
             Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before) for change in changes
         )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nfvhost.access.clock import wait_for
 from nfvhost.access.machine import Machine
 from nfvhost.errors import Problem
 from nfvhost.model.change import Change
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
 from nfvhost.model.report import Drift
+from nfvhost.resources.settling import settled
 from nfvhost.resources.sriov.check import findings, problems
 from nfvhost.resources.sriov.difference import COUNT, RESOURCE, differences, place, row
 from nfvhost.resources.sriov.operation import carry_out
@@ -73,18 +73,8 @@ class Sriov:
     def apply(self, machine: Machine, state: State, changes: tuple[Change, ...]) -> None:
         carry_out(machine, state, changes, settle_s=self.appear_s)
 
-    def verify(self, machine: Machine, plan: Plan) -> tuple[Drift, ...]:
-        state = self.read(machine, plan)
-        changes = self.diff(state, plan)
-
-        def as_planned() -> bool:
-            nonlocal state, changes
-            state = self.read(machine, plan)
-            changes = self.diff(state, plan)
-            return not changes
-
-        if changes:
-            wait_for(as_planned, timeout_s=self.settle_s, interval_s=0.1)
+    def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
+        state, changes = settled(self, machine, plan, seen=seen, timeout_s=self.settle_s, interval_s=0.1)
         return tuple(
             Drift(
                 resource=RESOURCE, key=change.key, planned=change.after, actual=change.before, hint=_hint(state, change)

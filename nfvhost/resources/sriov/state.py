@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -55,7 +56,10 @@ class Pf:
 
     def attribute(self, vf: int, setting: VfSetting) -> str | None:
         """What is set for a VF; None where there is no such VF or its driver does not say."""
-        return next((one.text(setting) for one in self.attributes if one.vf == vf), None)
+        # The kernel tells them in order, and leaves out those that the driver says nothing of (rtnl_fill_vfinfo).
+        at = bisect_left(self.attributes, vf, key=lambda one: one.vf)
+        found = self.attributes[at : at + 1]
+        return found[0].text(setting) if found and found[0].vf == vf else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
