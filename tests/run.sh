@@ -77,7 +77,8 @@ run_lint() {
     ruff format --check .
     mypy
     lint-imports --no-cache
-    shellcheck -x tests/run.sh tests/support/cloud_room.sh tools/environment.sh examples/demo.sh .ci/run
+    shellcheck -x tests/run.sh tests/support/cloud_room.sh tools/environment.sh examples/demo.sh \
+        examples/srv6-l3vpn/run.sh .ci/run
 }
 run_unit() { pytest -n auto tests/unit; }
 run_hosts() { pytest -n auto tests/hosts; }

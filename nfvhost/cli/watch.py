@@ -41,6 +41,7 @@ def watch(
 ) -> ExitCode:
     """Look again and again."""
     from nfvhost.access.clock import sleep
+    from nfvhost.access.ovsdb import kept_connections
     from nfvhost.cli.past import machine_of
     from nfvhost.engine.root import demand_root
     from nfvhost.engine.watch import read_rearms, rearm_lost, steer_again, write_rearms
@@ -58,9 +59,10 @@ def watch(
             flows: tuple[str, ...] = ()
             problem = ""
             try:
-                lost = rearm_lost(machine)
-                if plan_file is not None:
-                    flows = steer_again(machine, plan_file.read())
+                with kept_connections():
+                    lost = rearm_lost(machine)
+                    if plan_file is not None:
+                        flows = steer_again(machine, plan_file.read())
             except NfvhostError as error:
                 # A daemon that is being restarted ends no watch.
                 problem = str(error)

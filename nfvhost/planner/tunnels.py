@@ -56,7 +56,7 @@ def plan_tunnels(
         ends = _check(wish, where, ovs, notes)
         _check_twins(profile, index, notes)
         _check_guest(profile, index, ovs, notes)
-        underlay = _underlay_bridge(host, wish, ovs, where, notes)
+        underlay = _underlay_bridge(host, profile, wish, ovs, where, notes)
         if ends is None or underlay is None or len(notes.problems) > before:
             continue
         tunnel = _plan(profile, wish, ends, underlay, ovs, where, notes)
@@ -320,8 +320,10 @@ def _bridge_of(profile: Profile, wish: TunnelWish) -> str:
     return wish.bridge or profile.ovs.integration_bridge or INTEGRATION_BRIDGE
 
 
-def _underlay_bridge(host: Host, wish: TunnelWish, ovs: OvsPlan, where: str, notes: Notebook) -> str | None:
-    """The bridge whose local port has the outer address: the named one, else the first with a DPDK port."""
+def _underlay_bridge(
+    host: Host, profile: Profile, wish: TunnelWish, ovs: OvsPlan, where: str, notes: Notebook
+) -> str | None:
+    """The bridge whose local port has the outer address: the named one, else the first with a DPDK port of no guest."""
     names = [bridge.name for bridge in ovs.bridges]
     if wish.underlay_bridge is not None:
         if wish.underlay_bridge in names or (host.ovs is not None and wish.underlay_bridge in host.ovs.bridges):
@@ -332,8 +334,9 @@ def _underlay_bridge(host: Host, wish: TunnelWish, ovs: OvsPlan, where: str, not
             hint=f"there are {', '.join(names)}" if names else "leave it out",
         )
         return None
+    guests = {one.guest_port for one in profile.tunnels}
     for bridge in ovs.bridges:
-        if any(port.type == "dpdk" for port in bridge.ports):
+        if any(port.type == "dpdk" and port.name not in guests for port in bridge.ports):
             return bridge.name
     notes.warn(f"{where}: no port of this machine reaches the underlay; {DEFAULT_BRIDGE} is planned without one")
     return DEFAULT_BRIDGE

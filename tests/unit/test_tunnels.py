@@ -265,3 +265,16 @@ def test_a_network_goes_into_one_tunnel_of_a_guest() -> None:
 
     assert refused(STEERED, second) == ["tunnels[1].networks"]
     assert len(planned(STEERED, replace(second, networks=("10.2.0.0/25",)))[0]) == 2
+
+
+def test_a_guests_own_port_is_no_way_to_the_underlay() -> None:
+    ovs = switch()
+    ports = tuple(replace(port, name="guest0") for bridge in ovs.bridges for port in bridge.ports)
+    own = OvsBridge(name="br-a", datapath_type="netdev", fail_mode=None, physnet=None, ports=ports)
+    before = replace(ovs, bridges=(own, *ovs.bridges))
+    wish = replace(STEERED, bridge="br-a", guest_port="guest0")
+
+    (steered,), _ = plan_tunnels(make_host(), Profile(name="test", tunnels=(wish,)), before, Notebook())
+    (plain,), _ = plan_tunnels(make_host(), Profile(name="test", tunnels=(SRV6,)), before, Notebook())
+
+    assert (steered.underlay_bridge, plain.underlay_bridge) == ("br-phy", "br-a")
