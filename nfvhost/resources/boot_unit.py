@@ -89,8 +89,8 @@ After={_OPEN_VSWITCH}
 Before={_LIBVIRT} libvirt-guests.service
 Before={_AGENTS}
 """
-# Where tunnels have several segments (docs/decisions/0011-srv6-segments.md).
-_WATCH: Final = f"""{_HEAD.format(description="NFV host: the segments of SRv6 tunnels stay")}\
+# Where tunnels have several segments, or flows (docs/decisions/0011-srv6-segments.md, 0012-steering-flows.md).
+_WATCH: Final = f"""{_HEAD.format(description="NFV host: segments and flows of SRv6 tunnels stay")}\
 PartOf=ovs-vswitchd.service
 After={SERVICES_UNIT}
 After={_OPEN_VSWITCH}
@@ -154,9 +154,9 @@ class BootUnit:
     (kernel arguments that an upgrade of the kernel lost), and finish what waited for the reboot.
     `nfvhost-devices.service` comes before the network, Open vSwitch, libvirt and the agents of OpenStack,
     `nfvhost.service` after Open vSwitch, each time that it starts, and before the others. Where SRv6 tunnels have
-    several segments, `nfvhost-watch.service` runs `nfvhost watch` as long as Open vSwitch does. A failure stops neither
-    the boot nor the network: `verify` tells it, and the journal of systemd says why. The kernel argument `nfvhost=off`
-    skips both for one boot.
+    several segments, or flows of nfvhost's, `nfvhost-watch.service` runs `nfvhost watch` as long as Open vSwitch does.
+    A failure stops neither the boot nor the network: `verify` tells it, and the journal of systemd says why. The kernel
+    argument `nfvhost=off` skips both for one boot.
 
     Configured: /etc/systemd/system/nfvhost-devices.service, /etc/systemd/system/nfvhost.service,
         /etc/systemd/system/nfvhost-watch.service and /etc/nfvhost/plan.json, each as a whole; the units enabled.
@@ -336,12 +336,12 @@ def _wanted(plan: Plan) -> tuple[OwnFile, ...]:
             timeout_s=600,
             wanted_by=f"{_TARGET} ovs-vswitchd.service",
         ),
-        *((_watch_file(),) if any(len(tunnel.segments) > 1 for tunnel in plan.tunnels) else ()),
+        *((_watch_file(),) if any(len(one.segments) > 1 or one.guest_port for one in plan.tunnels) else ()),
     )
 
 
 def _watch_file() -> OwnFile:
-    text = _WATCH.format(command=_command("watch"))
+    text = _WATCH.format(command=_command("watch", PLAN_FILE))
     return OwnFile(path=_path(WATCH_UNIT), content=text.encode(), mode=0o644)
 
 

@@ -314,7 +314,7 @@ def test_tunnels_with_several_segments_are_watched_from_the_apply_on(bench: Benc
 
     watch = Unit(scratch.read(f"{UNITS}/{WATCH_UNIT}").splitlines())
 
-    assert "watch" in watch.words("ExecStart")
+    assert {"watch", PLAN_FILE} <= watch.words("ExecStart")
     assert watch.words("PartOf") == {"ovs-vswitchd.service"}
     assert watch.words("After") >= {SERVICES_UNIT, *SWITCH}
     assert f"systemctl enable --now {WATCH_UNIT}" in scratch.commands()
