@@ -162,13 +162,22 @@ class VirtualMachine:
         """Asks systemd for a reboot, and waits until the machine is up again."""
         before = self.boot_id()
         self.run("systemctl", "reboot")
-        self.wait_until_up(after=before)
+        self._come_back(before)
 
     def cut_power(self) -> None:
         """Resets the machine at once, and waits until it is up again; what was not on its disk is lost."""
         before = self.boot_id()
         self.reset()
-        self.wait_until_up(after=before)
+        self._come_back(before)
+
+    def _come_back(self, before: str) -> None:
+        """Waits for the next boot; a hung one is reset once, and that is said."""
+        try:
+            self.wait_until_up(after=before)
+        except NoAnswerError:
+            print("vm: the boot hung, and the machine is reset", file=sys.stderr)  # noqa: T201 - the log of the tier
+            self.reset()
+            self.wait_until_up(after=before)
 
     def reset(self) -> None:
         """Resets the machine at once."""
