@@ -179,6 +179,8 @@ def _wished(scene: Scene, index: int, card: Card, role: Role, notes: Notebook) -
         plan = replace(plan, mtu=wish.mtu or scene.profile.ovs.mtu or 1500)
     if role in {Role.SRIOV, Role.VDPA}:
         plan = _with_vfs(card, plan, wish, index, notes)
+    if role is Role.KERNEL:
+        plan = _given_back(card, plan)
     unsafe = scene.profile.unsafe_no_iommu
     if role is Role.DPDK and is_guest_without_iommu(scene.host) and plan.driver == _VFIO and not unsafe:
         notes.warn(
@@ -217,7 +219,7 @@ def _with_vfs(card: Card, plan: NicPlan, wish: NicWish, index: int, notes: Noteb
     vf_driver: str | None = _VFIO
     if row is not None and (vdpa or row.bifurcated):
         vf_driver = row.vdpa_driver if vdpa else None
-    kernel = row.kernel[0] if row is not None and row.kernel and nic.driver in {None, *USERSPACE_DRIVERS} else None
+    kernel = _kernel_driver(card)
     if kernel is not None:
         reason = f"{reason}; {kernel} is to be bound for that, {nic.driver or 'nothing'} is now"
     return replace(
@@ -376,11 +378,28 @@ def _leave(scene: Scene, card: Card, hindrance: str | None) -> NicPlan:
     if card.busy is not None:
         return _plan(card, role, f"in use: {card.busy}")
     if scene.profile.nics:
-        return _plan(card, role, "no entry of the profile asks for it")
+        plan = _plan(card, role, "no entry of the profile asks for it")
+        return _given_back(card, plan) if _is_of_ovs(scene.host, nic) else plan
     reason = obstacle(scene, card, Role.DPDK, wanted_vfs=None) or "no entry of the profile asks for it"
     if card.nic.netdevs and scene.profile.ovs.no_pci is False:
         reason = f"{reason}; AF_XDP could carry it: ask for role: afxdp"
     return _plan(card, role, reason)
+
+
+def _given_back(card: Card, plan: NicPlan) -> NicPlan:
+    """The same with the kernel's own driver, where one for user space has it."""
+    kernel = _kernel_driver(card)
+    if kernel is None or card.nic.driver is None:
+        return plan
+    reason = f"{plan.reason}; {kernel} is to be bound again, {card.nic.driver} is now"
+    return replace(plan, role=Role.KERNEL, reason=reason, driver=kernel)
+
+
+def _kernel_driver(card: Card) -> str | None:
+    """The kernel's driver of a function that has none, or one for user space; None of others."""
+    if card.row is None or not card.row.kernel or card.nic.driver not in {None, *USERSPACE_DRIVERS}:
+        return None
+    return card.row.kernel[0]
 
 
 def _free_group_mates(scene: Scene, plans: dict[PciAddress, NicPlan], notes: Notebook) -> None:
@@ -391,7 +410,9 @@ def _free_group_mates(scene: Scene, plans: dict[PciAddress, NicPlan], notes: Not
             continue
         for pci in card.nic.group_mates:
             mate = plans.get(pci)
-            if mate is None or mate.driver == _VFIO or mate.current_driver in {None, *USERSPACE_DRIVERS}:
+            if mate is None or mate.driver == _VFIO:
+                continue
+            if mate.driver is None and mate.current_driver in {None, *USERSPACE_DRIVERS}:
                 continue
             if mate.wish is not None:
                 notes.refuse(

@@ -79,6 +79,30 @@ def test_without_wishes_slow_ports_stay_with_the_kernel_where_fast_ones_are() ->
     assert plans["0000:07:00.0"].role is Role.KERNEL
 
 
+def of_user_space(*, of_ovs: bool) -> Host:
+    extra = (("dpdk-extra", "-a 0000:10:00.1"),) if of_ovs else ()
+    ovs = OvsInstall(
+        version="3.1.0", dpdk_version="22.11.1", running=True, database=None, bridges=(), other_config=extra
+    )
+    left = nic("0000:10:00.1", driver="vfio-pci", netdevs=())
+    return make_host(nics=[ON_BOARD, nic("0000:10:00.0"), left], ovs=ovs)
+
+
+def test_a_port_that_leaves_open_vswitch_goes_back_to_its_kernel_driver() -> None:
+    plans, _ = roles(of_user_space(of_ovs=True), NicWish(pci=PciAddress.parse("0000:10:00.0"), role=Role.DPDK))
+    left = plans["0000:10:00.1"]
+    assert (left.role, left.driver) == (Role.KERNEL, "i40e")
+    assert left.reason == "no entry of the profile asks for it; i40e is to be bound again, vfio-pci is now"
+
+
+def test_a_port_of_an_unknown_user_space_program_stays_with_it_unless_the_kernel_is_asked_for() -> None:
+    host = of_user_space(of_ovs=False)
+    plans, _ = roles(host, NicWish(pci=PciAddress.parse("0000:10:00.0"), role=Role.DPDK))
+    assert (plans["0000:10:00.1"].role, plans["0000:10:00.1"].driver) == (Role.UNUSED, None)
+    plans, _ = roles(host, NicWish(pci=PciAddress.parse("0000:10:00.1"), role=Role.KERNEL))
+    assert (plans["0000:10:00.1"].role, plans["0000:10:00.1"].driver) == (Role.KERNEL, "i40e")
+
+
 def test_a_port_of_unknown_speed_is_not_called_slow() -> None:
     virtio = nic("0000:12:00.0", vendor="1af4", device="1041", driver="virtio-pci", speed_mbps=None)
     plans, _ = roles(make_host(nics=[ON_BOARD, nic("0000:10:00.0"), virtio]))

@@ -11,7 +11,7 @@ from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import Plan
 from nfvhost.resources import Unmet
 from nfvhost.resources.driver_binding.state import DRIVERS, Function, Mate, State
-from nfvhost.resources.driver_binding.target import Target, identity, is_vf, is_vfio, targets
+from nfvhost.resources.driver_binding.target import SWITCH_PROCESS, Target, identity, is_vf, is_vfio, targets
 
 # drivers/pci/pci-stub.c and drivers/pci/pcie/portdrv.c: driver_managed_dma, they do no DMA of their own.
 _HARMLESS = frozenset({None, "pci-stub", "pcieport"})
@@ -107,11 +107,12 @@ def _in_use(function: Function, pci: PciAddress, plan: Plan, host: Host, *, wher
         )
         return
     if function.holders:
-        yield Problem(
-            what=f"is held by {', '.join(function.holders)}",
-            where=where,
-            hint="stop that guest or program, or take the port from it, then apply again",
-        )
+        what = f"is held by {', '.join(function.holders)}"
+        hint = "stop that guest or program, or take the port from it, then apply again"
+        if all(who.startswith(SWITCH_PROCESS) for who in function.holders):
+            yield Unmet(what=what, where=where, hint=hint, met_by="departing_ports")
+        else:
+            yield Problem(what=what, where=where, hint=hint)
     if function.vfs:
         yield Problem(
             what=f"has {function.vfs} VFs, which would go with its driver {function.driver or '(none)'}",

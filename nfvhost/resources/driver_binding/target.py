@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from nfvhost.drivers import USERSPACE_DRIVERS
 from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import NicPlan, Plan
+
+# What /proc/<pid>/comm begins with, whatever its build is called: ovs-vswitchd-dpdk on Debian.
+SWITCH_PROCESS: Final = "ovs-vswitchd"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
