@@ -11,6 +11,8 @@ from nfvhost.access.root import Look, Root
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nfvhost.access.writing import FolderAccess
+
 T = TypeVar("T")
 # They run on by themselves: whoever reads them twice asks for the difference.
 _COUNTERS: Final = frozenset({"/proc/interrupts"})
@@ -69,6 +71,20 @@ class KeptRoot(Root):
 
     def file_mode(self, path: str) -> int | None:
         return self._kept("file_mode", self._inner.file_mode, path)
+
+    def is_socket(self, path: str) -> bool:
+        return self._kept("is_socket", self._inner.is_socket, path)
+
+    def folder_access(self, path: str) -> FolderAccess | None:
+        return self._kept("folder_access", self._inner.folder_access, path)
+
+    def make_folder(self, path: str, access: FolderAccess) -> tuple[str, ...]:
+        self.end()
+        return self._inner.make_folder(path, access)
+
+    def remove_folder(self, path: str, *, folders: tuple[str, ...] = ()) -> None:
+        self.end()
+        self._inner.remove_folder(path, folders=folders)
 
     def write_file(self, path: str, content: bytes, *, mode: int) -> tuple[str, ...]:
         self.end()

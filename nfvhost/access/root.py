@@ -10,12 +10,14 @@ import contextlib
 import errno
 import os
 import posixpath
+import stat
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from nfvhost.access import writing
 from nfvhost.access.clock import now_s
+from nfvhost.access.writing import FolderAccess
 from nfvhost.errors import PreconditionError
 
 if TYPE_CHECKING:
@@ -117,6 +119,29 @@ class Root(ABC):
         del path
         return None
 
+    def is_socket(self, path: str) -> bool:
+        """Whether the path itself is a socket."""
+        del path
+        return False
+
+    def folder_access(self, path: str) -> FolderAccess | None:
+        """Owner, group and permission bits of a folder; None where there is none or the tree does not keep them."""
+        del path
+        return None
+
+    def make_folder(self, path: str, access: FolderAccess) -> tuple[str, ...]:
+        """The directories that had to be made, outermost first, once the folder is there with this access.
+
+        Errors as `write_file`.
+        """
+        del access
+        raise _capture(path)
+
+    def remove_folder(self, path: str, *, folders: tuple[str, ...] = ()) -> None:
+        """Nothing; the folder and those of `folders` are gone, as far as they are empty; errors as `write_file`."""
+        del folders
+        raise _capture(path)
+
     def write_file(self, path: str, content: bytes, *, mode: int) -> tuple[str, ...]:
         """The directories that had to be made, outermost first; a reader sees the old file or the new one.
 
@@ -164,6 +189,21 @@ class DirectoryRoot(Root):
 
     def file_mode(self, path: str) -> int | None:
         return writing.file_mode(self._base, path)
+
+    def is_socket(self, path: str) -> bool:
+        place = self._place(path)
+        return place is not None and stat.S_ISSOCK(_mode(place))
+
+    def folder_access(self, path: str) -> FolderAccess | None:
+        return writing.folder_access(self._base, path)
+
+    def make_folder(self, path: str, access: FolderAccess) -> tuple[str, ...]:
+        self._demand_writable(path)
+        return writing.make_folder(self._base, path, access, changing=self.changing)
+
+    def remove_folder(self, path: str, *, folders: tuple[str, ...] = ()) -> None:
+        self._demand_writable(path)
+        writing.remove_folder(self._base, path, folders=folders, changing=self.changing)
 
     def write_file(self, path: str, content: bytes, *, mode: int) -> tuple[str, ...]:
         self._demand_writable(path)
@@ -283,6 +323,13 @@ class DirectoryRoot(Root):
         raise PreconditionError(
             f"cannot be read: {error.strerror}", where=path, hint="run as a user who may read it, or as root"
         ) from error
+
+
+def _mode(place: str) -> int:
+    try:
+        return os.lstat(place).st_mode
+    except OSError:
+        return 0
 
 
 def _capture(path: str) -> PreconditionError:

@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from nfvhost.errors import ApplyError, NfvhostError, PreconditionError
@@ -32,6 +33,15 @@ _ATTRIBUTE_HINTS: Final = {
     errno.EROFS: "a container sees /sys read-only: run on the host itself",
     errno.ENOENT: "this kernel or device does not offer it",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderAccess:
+    """Who may do what with a folder."""
+
+    uid: int
+    gid: int
+    mode: int  # permission bits
 
 
 def write_file(base: str, path: str, content: bytes, *, mode: int, changing: Changing) -> tuple[str, ...]:
@@ -77,6 +87,45 @@ def remove_leftover(base: str, path: str, *, changing: Changing) -> None:
     folder, leaf = _split(path)
     with _errors(path), contextlib.suppress(FileNotFoundError), _opened(base, folder) as parent:
         _unlink(parent, _temporary(leaf), path, changing)
+
+
+def folder_access(base: str, path: str) -> FolderAccess | None:
+    """Who may do what with the folder itself, no link followed; None where there is none."""
+    try:
+        with _opened(base, path) as folder:
+            there = os.fstat(folder)
+    except (OSError, PreconditionError):
+        return None
+    return FolderAccess(uid=there.st_uid, gid=there.st_gid, mode=stat.S_IMODE(there.st_mode))
+
+
+def make_folder(base: str, path: str, access: FolderAccess, *, changing: Changing) -> tuple[str, ...]:
+    """The directories that were made, outermost first; the folder is there, with this access.
+
+    PreconditionError where it may not be made, ApplyError where the disk is full or fails.
+    """
+    with _errors(path):
+        made = _make_folders(base, path, changing)
+        with _opened(base, path) as folder:
+            there = os.fstat(folder)
+            # Nobody gets in by the old mode under the new owner, or the other way round.
+            if (there.st_uid, there.st_gid) != (access.uid, access.gid):
+                changing("chmod", path)
+                os.fchmod(folder, 0o700)
+                changing("chown", path)
+                os.fchown(folder, access.uid, access.gid)
+            if stat.S_IMODE(os.fstat(folder).st_mode) != access.mode:
+                changing("chmod", path)
+                os.fchmod(folder, access.mode)
+            os.fsync(folder)
+    return made
+
+
+def remove_folder(base: str, path: str, *, folders: tuple[str, ...], changing: Changing) -> None:
+    """Nothing; the folder and those above it are gone, as far as they are empty."""
+    with _errors(path):
+        for one in sorted({path, *folders}, key=len, reverse=True):
+            _remove_folder(base, one, changing)
 
 
 def file_mode(base: str, path: str) -> int | None:

@@ -65,8 +65,8 @@ def plan_ovs(
         directory,
         "named by the profile"
         if profile.ovs.socket_dir
-        else "QEMU makes the sockets of vhost-user ports there and OVS connects to them as a client: it must be "
-        "writable for QEMU's group and readable for OVS",
+        else "QEMU makes the sockets of vhost-user ports there and OVS connects to them as a client: `nfvhost apply` "
+        "gives the folder to QEMU's user and to the group that both reach the sockets by",
     )
     return OvsPlan(
         version=releases.ovs_text,

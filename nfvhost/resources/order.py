@@ -10,6 +10,7 @@ from nfvhost.errors import Problem, UsageError
 from nfvhost.resources import Resource
 from nfvhost.resources.boot_unit import BootUnit
 from nfvhost.resources.cpu_partition import CpuPartition
+from nfvhost.resources.departing_ports import DepartingPorts
 from nfvhost.resources.driver_binding import DRIVER_BINDING, VF_DRIVER_BINDING
 from nfvhost.resources.hugepages import Hugepages
 from nfvhost.resources.iommu import Iommu
@@ -26,6 +27,7 @@ from nfvhost.resources.steering import Steering
 from nfvhost.resources.tunnels import Tunnels
 from nfvhost.resources.underlay import Underlay
 from nfvhost.resources.vdpa import VDPA_DEVICES
+from nfvhost.resources.vhost_sockets import VhostSockets
 
 # Each resource has a state type of its own, which nobody but itself looks into.
 ORDER: Final[tuple[Resource[Any], ...]] = (
@@ -34,10 +36,13 @@ ORDER: Final[tuple[Resource[Any], ...]] = (
     KernelCmdline(),
     Iommu(),
     Hugepages(),
+    # DPDK lets go of a function before another driver gets it.
+    DepartingPorts(),
     DRIVER_BINDING,
     SRIOV,
     VF_DRIVER_BINDING,
     VDPA_DEVICES,
+    VhostSockets(),
     OvsDpdk(),
     CpuPartition(),
     Underlay(),

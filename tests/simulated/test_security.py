@@ -70,6 +70,11 @@ PLACES: Final = {
         r"/sys/bus/vdpa/drivers/[a-z0-9_]+/(un)?bind",
         r"vdpa dev (add|del) .*",
     ),
+    "vhost_sockets": (
+        r"/etc/tmpfiles\.d(/nfvhost\.conf)?",
+        r"/(run|var/lib)(/[A-Za-z0-9_.+@-]+)*/[A-Za-z0-9_.+@-]*vh(ost|u)[A-Za-z0-9_.+@-]*",
+        r"/var|/(run|var/lib)(/openstack)?",
+    ),
     "underlay": (
         r"-?br-[a-z]+( [0-9a-f:.]+(/\d+)?)?",
         r"-?[0-9a-f:.]+/(32|128)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -60,6 +61,7 @@ from nfvhost.resources.sriov import Sriov
 from nfvhost.resources.steering import Steering
 from nfvhost.resources.underlay import Underlay
 from nfvhost.resources.vdpa import Vdpa
+from nfvhost.resources.vhost_sockets import VhostSockets
 
 HOST: Final = synthetic.host(packages=2, cores=4, node_mib=8192)
 RELEASE: Final = "6.1.0-13-amd64"
@@ -200,6 +202,13 @@ NOVA: Final = NovaPlan(
 NEUTRON: Final = NeutronPlan(
     datapath_type="netdev", vhostuser_socket_dir="/run/vhost", bridge_mappings=(("physnet1", "br-phy"),)
 )
+NO_PORTS: Final = OvsPlan(version="3.1", other_config=(), socket_dir="/run/vhost", bridges=())
+# Numbers of Debian's libvirt-daemon-system; who is no root can give folders to itself alone.
+_QEMU: Final = (64055, 992) if os.geteuid() == 0 else (os.getuid(), os.getgid())
+DEBIAN_ACCOUNTS: Final = {
+    "/etc/passwd": f"root:x:0:0:root:/root:/bin/sh\nlibvirt-qemu:x:{_QEMU[0]}:{_QEMU[1]}::/nonexistent:/bin/false\n",
+    "/etc/group": f"root:x:0:\nkvm:x:{_QEMU[1]}:\n",
+}
 # openstack-nova-compute and openstack-neutron-openvswitch of RDO.
 RDO: Final = {
     "/usr/lib/systemd/system/openstack-nova-compute.service": "[Service]\nExecStart=/usr/bin/nova-compute\n",
@@ -594,6 +603,21 @@ CASES: Final = (
             "/run/seen/nfvhost.service": "[Service]\nExecStart=/usr/bin/python3 -m nfvhost.cli\n",
         },
         programs={"systemctl": unit_programs.SYSTEMCTL},
+    ),
+    *(
+        Case(
+            name=f"vhost_sockets-{name}",
+            resource=VhostSockets(),
+            plan=replace(
+                plan(neutron=replace(NEUTRON, vhostuser_socket_dir=folder)), ovs=replace(NO_PORTS, socket_dir=folder)
+            ),
+            files={**DEBIAN_ACCOUNTS, **files},
+        )
+        for name, folder, files in (
+            ("volatile", "/run/vhost", {}),
+            ("kept", "/var/lib/openstack/vhost_sockets", {"/etc/tmpfiles.d/nfvhost.conf": "d /run/other\n"}),
+            ("there", "/var/lib/vhost_sockets", {"/var/lib/vhost_sockets/": ""}),
+        )
     ),
     Case(
         name="driver_binding",

@@ -46,7 +46,7 @@ _APPLICATIONS: Final = {
 # Nova's API waits for Neutron's, and Neutron's tells Nova's of ports.
 _WORKERS: Final = {"keystone": 2, "nova-api": 2}
 # What of a plan makes a compute host; packages and boots are not this tier's.
-APPLIED: Final = ("hugepages", "ovs_dpdk", "neutron_conf", "nova_conf")
+APPLIED: Final = ("hugepages", "vhost_sockets", "ovs_dpdk", "neutron_conf", "nova_conf")
 # The empty folder that cloud_room.sh has made.
 ROOM: Final = "NFVHOST_CLOUD_ROOM"
 PROFILE: Final = cloud_build.CHECKOUT / "tests/openstack/profile.yaml"
@@ -138,10 +138,6 @@ class Cloud:
         with step("plan and apply"):
             nfvhost("plan", "--profile", str(profile), "-o", str(plan))
             _fit_machine(plan)
-            neutron = load_plan(str(plan)).neutron
-            assert neutron is not None
-            # The packages of a distribution make it for their QEMU's user; this one is root.
-            Path(neutron.vhostuser_socket_dir).mkdir(parents=True, exist_ok=True)
             nfvhost("apply", str(plan), "--yes", *(word for one in APPLIED for word in ("--only", one)))
         with step("nova-compute and the agent"):
             self.start("neutron-openvswitch-agent")
@@ -407,32 +403,25 @@ class Cloud:
 
 
 def _fit_machine(path: Path) -> None:
-    """The plan, changed by hand where this machine is too small or too odd for what the tier shows.
+    """The plan, changed by hand where this machine is too small for what the tier shows.
 
-    Of two CPUs one is polled and one the host's, and no guest could be pinned: polling moves to the host's. And libvirt
-    counts memory by node, of which some virtual machines' kernels state less than /proc/meminfo: what is missing there
-    is not reserved a second time, or Placement would refuse all of the host's inventory.
+    Of two CPUs one is polled and one the host's, and no guest could be pinned: polling moves to the host's.
     """
     plan = load_plan(str(path))
     assert plan.nova is not None
-    assert plan.nova.reserved_host_memory_mib is not None
     assert plan.ovs is not None
-    planned = sum(node.total_mib for node in plan.memory.nodes)
-    stated = Path("/sys/devices/system/node").glob("node[0-9]*/meminfo")
-    counted = sum(int(one.read_text().split("MemTotal:")[1].split()[0]) for one in stated) // 1024
-    reserved = plan.nova.reserved_host_memory_mib - (planned - counted)
-    nova = dataclasses.replace(plan.nova, reserved_host_memory_mib=reserved)
-    if not nova.cpu_dedicated_set:
-        polled, host = plan.cpus.pmd, plan.cpus.host
-        mask = ("pmd-cpu-mask", host.mask)
-        keys = tuple(sorted([mask, *(pair for pair in plan.ovs.other_config if pair[0] != mask[0])]))
-        nova = dataclasses.replace(nova, cpu_dedicated_set=polled, cpu_shared_set=host)
-        plan = dataclasses.replace(
-            plan,
-            cpus=dataclasses.replace(plan.cpus, pmd=host, dedicated=polled),
-            ovs=dataclasses.replace(plan.ovs, other_config=keys),
-        )
-    save_plan(str(path), dataclasses.replace(plan, nova=nova))
+    if plan.nova.cpu_dedicated_set:
+        return
+    polled, host = plan.cpus.pmd, plan.cpus.host
+    mask = ("pmd-cpu-mask", host.mask)
+    keys = tuple(sorted([mask, *(pair for pair in plan.ovs.other_config if pair[0] != mask[0])]))
+    fitted = dataclasses.replace(
+        plan,
+        cpus=dataclasses.replace(plan.cpus, pmd=host, dedicated=polled),
+        ovs=dataclasses.replace(plan.ovs, other_config=keys),
+        nova=dataclasses.replace(plan.nova, cpu_dedicated_set=polled, cpu_shared_set=host),
+    )
+    save_plan(str(path), fitted)
 
 
 def _side_by_side(chains: dict[str, list[Sequence[str]]], call: Callable[[Sequence[str]], None]) -> None:

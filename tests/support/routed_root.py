@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from nfvhost.access.root import DirectoryRoot, Root
+from nfvhost.access.writing import FolderAccess
 
 
 class RoutedRoot(Root):
@@ -28,6 +29,18 @@ class RoutedRoot(Root):
 
     def file_mode(self, path: str) -> int | None:
         return self.root_of(path).file_mode(path)
+
+    def is_socket(self, path: str) -> bool:
+        return self.root_of(path).is_socket(path)
+
+    def folder_access(self, path: str) -> FolderAccess | None:
+        return self.root_of(path).folder_access(path)
+
+    def make_folder(self, path: str, access: FolderAccess) -> tuple[str, ...]:
+        return self.root_of(path).make_folder(path, access)
+
+    def remove_folder(self, path: str, *, folders: tuple[str, ...] = ()) -> None:
+        self.root_of(path).remove_folder(path, folders=folders)
 
     def write_file(self, path: str, content: bytes, *, mode: int) -> tuple[str, ...]:
         return self.root_of(path).write_file(path, content, mode=mode)

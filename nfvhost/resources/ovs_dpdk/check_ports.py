@@ -332,12 +332,10 @@ def _socket_problems(one: _Port, switch: Switch) -> Iterator[Problem]:
             where=where,
             hint=f"absolute, at most {_SOCKET_PATH_BYTES} bytes",
         )
-    elif os.path.dirname(path) in switch.absent:
-        yield Problem(
-            what=f"the directory {os.path.dirname(path)} is not there; Open vSwitch would try for ever, in silence",
-            where=where,
-            hint=f"make it, writable for the guests' group: install -d -m 2775 -g kvm {os.path.dirname(path)}",
-        )
+    elif (folder := os.path.dirname(path)) in switch.absent:
+        what = f"the directory {folder} is not there; Open vSwitch would try for ever, in silence"
+        hint = f"make it, writable for QEMU's user and group: install -d -m 2770 -o libvirt-qemu -g kvm {folder}"
+        yield Unmet(what=what, where=where, hint=hint, met_by="vhost_sockets")
 
 
 def _patch_problems(state: State, plan: Plan, one: _Port) -> Iterator[Problem]:
