@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from nfvhost.access.clock import since_boot_s, sleep
-from nfvhost.access.command import CommandError
+from nfvhost.access.clock import since_boot_s
 from nfvhost.access.dialogue import Dialogue
 from nfvhost.bench.generator import OVERHEAD_S, Ends, Load
 from nfvhost.bench.program import dpdk_version, missing, program
@@ -21,9 +19,6 @@ from nfvhost.model.pci import PciAddress
 # The links of vhost-user ports come when the switch has found their sockets, which it looks for once a second.
 _READY_S: Final = 40.0
 MEMORY_MIB: Final = 128
-_STARTS: Final = 5
-# The switch looks for sockets once a second: it is to have seen that the last one is gone.
-_PAUSE_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,49 +40,23 @@ class BuiltIn:
 
     @contextmanager
     def attached(self, ends: Ends, load: Load, cpus: CpuSet) -> Iterator[_Running]:
-        """It runs on the first of these CPUs; PreconditionError with DPDK's last words where it does not come up."""
+        """It runs on the first of these CPUs; CommandError with DPDK's last words where it does not come up."""
         ports = {device: number for number, device in enumerate(ends.devices)}
         argv = [
             *(program(), *eal_arguments(ends, (min(cpus),)), "--"),
             f"--sizes={','.join(f'{size}:{count}' for size, count in load.frames.parts)}",
             *(f"--flows={load.flows}", f"--tx={ports[ends.tx]}", f"--rx={ports[ends.rx]}"),
         ]
+        if ends.headers is not None:
+            argv.append(f"--headers={ends.headers.hex()}")
+        if ends.more:
+            argv.append(f"--more={ends.more}")
         if ends.guest is not None:
             argv.append(f"--guest={ports[ends.guest[0]]}:{ports[ends.guest[1]]}")
-        with ExitStack() as stack:
-            yield _ready(stack, argv, ends)
-
-
-def _ready(stack: ExitStack, argv: list[str], ends: Ends) -> _Running:
-    """The program once all its links are up.
-
-    On a busy machine the switch may hang up in the middle of vhost-user's negotiation; DPDK then ends the program.
-    """
-    for left in reversed(range(_STARTS)):
-        for path in _sockets(ends):
-            # DPDK does not bind to one that a program has left.
-            with suppress(FileNotFoundError):
-                os.unlink(path)
-        with ExitStack() as attempt:
-            running = _Running(attempt.enter_context(Dialogue(argv, netns=ends.netns)))
-            try:
-                running.answer(timeout_s=_READY_S)
-            except CommandError:
-                if not left:
-                    raise
-                sleep(_PAUSE_S)
-                continue
-            stack.push(attempt.pop_all())
-            return running
-    raise AssertionError(_STARTS)
-
-
-def _sockets(ends: Ends) -> tuple[str, ...]:
-    """The sockets that virtio-user devices make."""
-    words = [device.split(",") for device in ends.devices]
-    return tuple(
-        word.removeprefix("path=") for each in words if "server=1" in each for word in each if word.startswith("path=")
-    )
+        with Dialogue(argv, netns=ends.netns) as dialogue:
+            running = _Running(dialogue)
+            running.answer(timeout_s=_READY_S)
+            yield running
 
 
 def eal_arguments(ends: Ends, cpus: tuple[int, ...]) -> list[str]:

@@ -9,17 +9,16 @@ from typing import Final
 
 from nfvhost.access.process import read_threads
 from nfvhost.access.root import Root
+from nfvhost.access.switch_counters import port_traffic
 from nfvhost.access.unixctl import RefusedError, ask
 from nfvhost.sandbox import Sandbox
 
 # lib/dpif-netdev-perf.c, pmd_perf_format_overall_stats: "  Rx packets:  717387  (65 Kpps, 8217 cycles/pkt)"
 _CYCLES: Final = re.compile(r"Rx packets: +(\d+) +\(\d+ Kpps, (\d+) cycles/pkt\)")
-# lib/dpctl.c, show_dpif: "  port 1: tx (…)", "    RX packets:0 errors:? dropped:0 overruns:? frame:?"
-_PORT: Final = re.compile(r"  port \d+: (\S+)")
-_DROPPED: Final = re.compile(r"    (RX|TX) packets:\d+ errors:\S+ dropped:(\d+)")
 # lib/coverage.c: "datapath_drop_upcall_error   0.0/sec … total: 12". All that ends a packet has one of these words.
 _COVERAGE: Final = re.compile(r"(\S*(?:_drop|drop_|_lost|_error)\S*) .*total: (\d+)")
 _PMD: Final = re.compile(r"pmd-c(\d+)/id:")
+_TIMEOUT_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +39,11 @@ def cycles_per_packet(sandbox: Sandbox) -> float | None:
 
     Source: dpif-netdev/pmd-perf-show.
     """
-    found = [
-        (int(packets), int(cycles)) for packets, cycles in _CYCLES.findall(_said(sandbox, "dpif-netdev/pmd-perf-show"))
-    ]
+    try:
+        said = ask(sandbox.unixctl, "dpif-netdev/pmd-perf-show")
+    except RefusedError:  # the switch has no data path: the kernel forwards
+        return None
+    found = [(int(packets), int(cycles)) for packets, cycles in _CYCLES.findall(said)]
     total = sum(packets for packets, _ in found)
     return sum(packets * cycles for packets, cycles in found) / total if total else None
 
@@ -50,12 +51,10 @@ def cycles_per_packet(sandbox: Sandbox) -> float | None:
 def drop_counts(sandbox: Sandbox) -> dict[str, int]:
     """All counters of dropped packets as they are now, by cause."""
     counts: dict[str, int] = {}
-    port = ""
-    for line in _said(sandbox, "dpctl/show", "-s").splitlines():
-        if named := _PORT.match(line):
-            port = named[1]
-        elif dropped := _DROPPED.match(line):
-            counts[f"{port}: {'received, no room' if dropped[1] == 'RX' else 'sent, no room'}"] = int(dropped[2])
+    for one in port_traffic(sandbox.unixctl, timeout_s=_TIMEOUT_S):
+        for way, dropped in (("received", one.receive_dropped), ("sent", one.transmit_dropped)):
+            if dropped is not None:
+                counts[f"{one.port}: {way}, no room"] = dropped
     for name, total in _COVERAGE.findall(ask(sandbox.unixctl, "coverage/show")):
         counts[name] = int(total)
     return counts
@@ -78,10 +77,3 @@ def waited_s(root: Root, pid: int) -> float:
         if _PMD.match(thread.name)
     )
     return sum(int(line.split()[1]) for line in lines if line) / 1e9
-
-
-def _said(sandbox: Sandbox, command: str, *words: str) -> str:
-    try:
-        return ask(sandbox.unixctl, command, *words)
-    except RefusedError:  # the switch has no data path: the kernel forwards
-        return ""

@@ -1,9 +1,11 @@
 /* Sends frames on one DPDK port at a rate kept by the TSC, and counts what comes back on another.
  *
- *   generator EAL-ARGUMENTS -- --sizes 64:7,570:4,1518:1 --flows 1000 [--tx N] [--rx N] [--guest A:B]
+ *   generator EAL-ARGUMENTS -- --sizes 64:7,570:4,1518:1 --flows 1000 [--tx N] [--rx N] [--guest A:B] [--headers HEX] [--more N]
  *
  * Then one trial for each line on stdin, "SECONDS PPS" (PPS 0: as fast as it can), and one line of JSON for each:
  * intended = sent + refused + behind, in the seconds that the program had its CPU. --guest forwards from port A to port B and back, as an l2fwd in a guest does.
+ * --headers stand in the place of the Ethernet header of what is sent (of IPv6, its length is filled in): the sizes are those of the plain frames inside.
+ * --more bytes are on top of the plain headers in what comes back.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -26,6 +28,9 @@ enum {
     MBUFS = 16383,
     FCS = 4,
     MOST_PARTS = 8,
+    MOST_HEADERS = 256,
+    IPV6_LENGTH = 18,
+    BEFORE_IPV6_PAYLOAD = 54,
     MOST_SLOTS = 64,
     LINK_WAIT_S = 20,
     DRAIN_QUIET_MS = 20,
@@ -47,8 +52,7 @@ struct stamp {
     uint64_t tsc;
 } __rte_packed;
 
-struct headers {
-    struct rte_ether_hdr ether;
+struct packet {
     struct rte_ipv4_hdr ip;
     struct rte_udp_hdr udp;
     struct stamp stamp;
@@ -56,7 +60,8 @@ struct headers {
 
 static struct rte_mempool *pool;
 static uint16_t slots[MOST_SLOTS];
-static unsigned slot_count, flow_count = 1;
+static unsigned slot_count, flow_count = 1, headers_length = RTE_ETHER_HDR_LEN, more;
+static uint8_t headers[MOST_HEADERS] = {0x02, 0x6e, 0x66, 0x76, 0x01, 0x02, 0x02, 0x6e, 0x66, 0x76, 0x01, 0x01, 0x08, 0x00};
 static uint16_t tx_port, rx_port, guest_a, guest_b;
 static bool has_guest;
 static uint32_t trial_number;
@@ -80,18 +85,18 @@ static void set_up(uint16_t port)
 static void fill(struct rte_mbuf *m, uint64_t now)
 {
     uint32_t flow = sequence % flow_count;
-    uint16_t length = slots[sequence % slot_count] - FCS;
+    uint16_t length = slots[sequence % slot_count] - FCS - RTE_ETHER_HDR_LEN;
     sequence++;
-    struct headers *h = (struct headers *)rte_pktmbuf_append(m, length);
-    static const struct rte_ether_hdr ether = {
-        .dst_addr = {.addr_bytes = {0x02, 0x6e, 0x66, 0x76, 0x01, 0x02}},
-        .src_addr = {.addr_bytes = {0x02, 0x6e, 0x66, 0x76, 0x01, 0x01}},
-        .ether_type = RTE_BE16(RTE_ETHER_TYPE_IPV4),
-    };
-    h->ether = ether;
+    uint8_t *frame = (uint8_t *)rte_pktmbuf_append(m, headers_length + length);
+    memcpy(frame, headers, headers_length);
+    if (headers_length >= BEFORE_IPV6_PAYLOAD) {
+        rte_be16_t payload = rte_cpu_to_be_16(headers_length + length - BEFORE_IPV6_PAYLOAD);
+        memcpy(frame + IPV6_LENGTH, &payload, sizeof payload);
+    }
+    struct packet *h = (struct packet *)(frame + headers_length);
     h->ip = (struct rte_ipv4_hdr){
         .version_ihl = RTE_IPV4_VHL_DEF,
-        .total_length = rte_cpu_to_be_16(length - sizeof h->ether),
+        .total_length = rte_cpu_to_be_16(length),
         .time_to_live = 64,
         .next_proto_id = IPPROTO_UDP,
         /* 198.18.0.0/15 is for benchmarks (RFC 2544, C.2.2). */
@@ -102,7 +107,7 @@ static void fill(struct rte_mbuf *m, uint64_t now)
     h->udp = (struct rte_udp_hdr){
         .src_port = rte_cpu_to_be_16(0xc000 + (flow & 0x3fff)),
         .dst_port = rte_cpu_to_be_16(9),
-        .dgram_len = rte_cpu_to_be_16(length - sizeof h->ether - sizeof h->ip),
+        .dgram_len = rte_cpu_to_be_16(length - sizeof h->ip),
     };
     h->stamp = (struct stamp){.magic = MAGIC, .trial = trial_number, .tsc = now};
 }
@@ -127,9 +132,8 @@ static uint64_t receive(void)
         return 0;
     uint64_t now = rte_rdtsc(), counted = 0;
     for (uint16_t i = 0; i < n; i++) {
-        /* A tunnel at the other end may have put headers around it or not: these are the plain frames. */
-        const struct headers *h = rte_pktmbuf_mtod(burst[i], const struct headers *);
-        if (burst[i]->data_len < sizeof *h || h->stamp.magic != MAGIC || h->stamp.trial != trial_number)
+        const struct packet *h = rte_pktmbuf_mtod_offset(burst[i], const struct packet *, RTE_ETHER_HDR_LEN + more);
+        if (burst[i]->data_len < RTE_ETHER_HDR_LEN + more + sizeof *h || h->stamp.magic != MAGIC || h->stamp.trial != trial_number)
             continue;
         if (!counted++)
             note_latency(now - h->stamp.tsc);
@@ -289,6 +293,13 @@ static void parse_sizes(char *text)
     }
 }
 
+static void parse_headers(const char *hex)
+{
+    for (headers_length = 0; hex[0] && hex[1]; hex += 2)
+        if (headers_length == MOST_HEADERS || sscanf(hex, "%2hhx", &headers[headers_length++]) != 1)
+            rte_exit(1, "--headers: %s\n", hex);
+}
+
 int main(int argc, char **argv)
 {
     int taken = rte_eal_init(argc, argv);
@@ -299,7 +310,8 @@ int main(int argc, char **argv)
     static const struct option options[] = {
         {"sizes", required_argument, NULL, 's'}, {"flows", required_argument, NULL, 'f'},
         {"tx", required_argument, NULL, 't'},    {"rx", required_argument, NULL, 'r'},
-        {"guest", required_argument, NULL, 'g'}, {0},
+        {"guest", required_argument, NULL, 'g'}, {"headers", required_argument, NULL, 'h'},
+        {"more", required_argument, NULL, 'm'},  {0},
     };
     char default_sizes[] = "64:1", *sizes = default_sizes;
     int option;
@@ -323,6 +335,12 @@ int main(int argc, char **argv)
             if (sscanf(optarg, "%hu:%hu", &guest_a, &guest_b) != 2)
                 rte_exit(1, "--guest: %s\n", optarg);
             has_guest = true;
+            break;
+        case 'h':
+            parse_headers(optarg);
+            break;
+        case 'm':
+            more = atoi(optarg);
             break;
         default:
             return 1;

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from nfvhost.access.clock import wait_for
 from nfvhost.bench.frames import Frames
 from nfvhost.bench.trial import Measurer, Trial
+from nfvhost.errors import PreconditionError
 from nfvhost.model.cpuset import CpuSet
 
 # What a trial may take on top of its seconds: late frames are waited for, and a busy machine is late itself.
 OVERHEAD_S: Final = 60.0
+# Until the first frame comes through, some are sent at this rate again and again.
+_KNOCK_S: Final = 0.02
+_KNOCK_PPS: Final = 2_000.0
+_OPEN_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,11 +31,18 @@ class Ends:
     netns: str | None = None  # where the interfaces are
     netdevs: tuple[str, str] | None = None  # of kernel ends: transmit, receive
     shared_memory: bool = False  # the other side maps the generator's memory: hugepages
+    headers: bytes | None = None  # of a tunnel, in the place of the Ethernet header of what is sent
+    more: int = 0  # bytes of a tunnel's headers on top of the plain ones in what comes back
 
     @property
     def devices(self) -> tuple[str, ...]:
         """Each device once, in the order of DPDK's port numbers."""
         return tuple(dict.fromkeys((self.tx, self.rx, *(self.guest or ()))))
+
+    @property
+    def tunnelled(self) -> bool:
+        """Whether frames go or come in a tunnel."""
+        return self.headers is not None or self.more > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +78,21 @@ class Generator(Protocol):
     def attached(self, ends: Ends, load: Load, cpus: CpuSet) -> AbstractContextManager[Measurer]:
         """It runs at these ends, on these CPUs."""
         ...
+
+
+@contextmanager
+def through(generator: Generator, ends: Ends, load: Load, cpus: CpuSet) -> Iterator[Measurer]:
+    """The generator at these ends, from when its frames come through; PreconditionError where none does.
+
+    A vhost-user port has a link before the switch serves it: its main thread has to make queues and buffers for the
+    guest first, and drops all till then (lib/netdev-dpdk.c, vhost_reconfigured), half a second on a busy machine.
+    """
+    with generator.attached(ends, load, cpus) as measurer:
+        if not wait_for(lambda: measurer.measure(duration_s=_KNOCK_S, load_pps=_KNOCK_PPS).received, timeout_s=_OPEN_S):
+            raise PreconditionError(
+                f"nothing that is sent comes through within {_OPEN_S:g} s", where=f"{ends.tx} to {ends.rx}"
+            )
+        yield measurer
 
 
 def flat_out(measurer: Measurer, *, duration_s: float) -> Trial:

@@ -1,14 +1,19 @@
 """Ways through a switch or the kernel, made on a sandbox: where a generator is attached, and to what.
 
-port     generator - vhost-user - PMD - vhost-user - generator
-pvp      generator - vhost-user - PMD - guest (l2fwd on virtio) - PMD - vhost-user - generator
-netdev   generator - veth - Open vSwitch in user space without DPDK - veth - generator
-kernel   generator - veth - the kernel's bridge - veth - generator
+port        generator - vhost-user - PMD - vhost-user - generator
+pvp         generator - vhost-user - PMD - guest (l2fwd on virtio) - PMD - vhost-user - generator
+srv6-encap  the same as port, and the PMD puts each packet into SRv6 with one segment
+srv6-decap  the same as port, and the PMD takes each packet out of it
+netdev      generator - veth - Open vSwitch in user space without DPDK - veth - generator
+kernel      generator - veth - the kernel's bridge - veth - generator
 """
 
 from __future__ import annotations
 
-import os
+import json
+import socket
+import struct
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,11 +28,18 @@ from nfvhost.access.root import DirectoryRoot
 from nfvhost.bench.generator import Ends
 from nfvhost.errors import PreconditionError, UsageError
 from nfvhost.inspect import inspect_host
-from nfvhost.model.plan import OvsBridge, OvsPlan, OvsPort, Plan
+from nfvhost.model.encapsulation import overhead
+from nfvhost.model.ovs_keys import SRV6_SINCE, release
+from nfvhost.model.plan import OvsBridge, OvsPlan, OvsPort, Plan, TunnelPlan
+from nfvhost.model.profile import TunnelType
+from nfvhost.resources.ovs_dpdk import OvsDpdk
+from nfvhost.resources.underlay import Underlay
 from nfvhost.sandbox import Sandbox
+from nfvhost.sandbox.daemons import find_programs
 
 _TIMEOUT_S: Final = 30.0
 BRIDGE: Final = "br-bench"
+_UNDERLAY_BRIDGE: Final = "br-under"
 _NETDEV_BRIDGE: Final = "br-netdev"
 _KERNEL_BRIDGE: Final = "kernel-bridge"
 # Descriptors of a virtio ring: QEMU's most (rx_queue_size, tx_queue_size).
@@ -37,6 +49,14 @@ SWITCH_MIB: Final = 512
 GENERATOR_MIB: Final = 192
 # A ring in memory: the frames come back where they were sent. What it carries is the generator's own ceiling.
 _LOOP: Final = "net_ring0"
+# 2001:2::/48 is for benchmarks (RFC 5180, 8).
+_NEAR: Final = "2001:2::1"
+_FAR: Final = "2001:2::2"
+_FAR_MAC: Final = "02:6e:66:76:01:02"
+# Room for the headers of a tunnel around the largest frame.
+_TUNNEL_MTU: Final = 1600
+_PLAIN_MTU: Final = 1500
+_AROUND: Final = overhead(TunnelType.SRV6, ipv6=True, segments=1, key=False)
 
 
 class PathKind(StrEnum):
@@ -44,8 +64,15 @@ class PathKind(StrEnum):
 
     PORT = "port"
     PVP = "pvp"
+    SRV6_ENCAP = "srv6-encap"
+    SRV6_DECAP = "srv6-decap"
     NETDEV = "netdev"
     KERNEL = "kernel"
+
+    @property
+    def polled(self) -> bool:
+        """Whether poll-mode threads forward."""
+        return self not in {PathKind.NETDEV, PathKind.KERNEL}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +83,6 @@ class Path:
     ends: Ends
     loop: Ends  # the same kind of ends, joined without anything between: the generator's own ceiling
     ports: tuple[str, ...] = ()  # of the switch
-
-    @property
-    def polled(self) -> bool:
-        """Whether poll-mode threads forward."""
-        return self.kind in {PathKind.PORT, PathKind.PVP}
 
 
 def path_kind(text: str) -> PathKind:
@@ -73,23 +95,30 @@ def path_kind(text: str) -> PathKind:
 
 @contextmanager
 def opened(kind: PathKind, sandbox: Sandbox, plan: Plan, *, queue_size: int = QUEUE_SIZE) -> Iterator[Path]:
-    """The path, made on the sandbox by the plan's settings of Open vSwitch; its bridge is gone afterwards."""
-    try:
-        match kind:
-            case PathKind.PORT | PathKind.PVP:
-                yield _vhost(kind, sandbox, plan, queue_size)
-            case PathKind.NETDEV:
-                yield _netdev(sandbox)
-            case PathKind.KERNEL:
-                yield _kernel(sandbox)
-    finally:
-        _close(sandbox)
+    """The path, made on the sandbox by the plan's settings of Open vSwitch; its bridge is gone afterwards.
+
+    Its sockets have paths that none had before: a guest that hangs up while its port is deleted may leave DPDK with a
+    connection to be made again for a port that is gone (lib/vhost/socket.c: vhost_user_read_cb adds it after
+    rte_vhost_driver_unregister has looked), and whoever listens there next would have it.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=sandbox.run_dir) as sockets:
+        try:
+            match kind:
+                case PathKind.PORT | PathKind.PVP:
+                    yield _vhost(kind, sandbox, plan, sockets, queue_size)
+                case PathKind.SRV6_ENCAP | PathKind.SRV6_DECAP:
+                    yield _srv6(kind, sandbox, plan, sockets, queue_size)
+                case PathKind.NETDEV:
+                    yield _netdev(sandbox)
+                case PathKind.KERNEL:
+                    yield _kernel(sandbox)
+        finally:
+            _close(sandbox)
 
 
-def benched(plan: Plan, ports: tuple[OvsPort, ...]) -> Plan:
-    """The plan with its settings of Open vSwitch on a bridge of these ports alone."""
-    bridge = OvsBridge(name=BRIDGE, datapath_type="netdev", fail_mode="secure", physnet=None, ports=ports)
-    ovs = replace(_ovs(plan), other_config=settings(plan), bridges=(bridge,))
+def benched(plan: Plan, ports: tuple[OvsPort, ...], *more: OvsBridge) -> Plan:
+    """The plan with its settings of Open vSwitch on a bridge of these ports, and these bridges, alone."""
+    ovs = replace(_ovs(plan), other_config=settings(plan), bridges=(_bridge(BRIDGE, ports), *more))
     return replace(plan, ovs=ovs, tunnels=())
 
 
@@ -114,34 +143,108 @@ def _ovs(plan: Plan) -> OvsPlan:
     return plan.ovs
 
 
-def _vhost(kind: PathKind, sandbox: Sandbox, plan: Plan, queue_size: int) -> Path:
+def _bridge(name: str, ports: tuple[OvsPort, ...]) -> OvsBridge:
+    return OvsBridge(name=name, datapath_type="netdev", fail_mode="secure", physnet=None, ports=ports)
+
+
+def _port(name: str, kind: str, mtu: int | None = None, **options: str) -> OvsPort:
+    """A port of the path, its options sorted."""
+    return OvsPort(
+        name=f"bench-{name}",
+        type=kind,
+        options=tuple(sorted(options.items())),
+        other_config=(),
+        mtu=mtu,
+        tag=None,
+        node=None,
+        reason="measured",
+    )
+
+
+def _vhost_port(name: str, path: str, mtu: int | None = None) -> OvsPort:
+    return _port(name, "dpdkvhostuserclient", mtu, **{"vhost-server-path": path})
+
+
+def _device(number: int, path: str, queue_size: int) -> str:
+    """The generator's end of a vhost-user port."""
+    return f"net_virtio_user{number},path={path},queue_size={queue_size},server=1"
+
+
+def _vhost(kind: PathKind, sandbox: Sandbox, plan: Plan, folder: str, queue_size: int) -> Path:
     guest = kind is PathKind.PVP
     names = ("tx", "rx", "guest0", "guest1") if guest else ("tx", "rx")
-    sockets = {name: f"{sandbox.run_dir}/bench-{name}" for name in names}
-    ports = tuple(
-        OvsPort(
-            name=f"bench-{name}",
-            type="dpdkvhostuserclient",
-            options=(("vhost-server-path", sockets[name]),),
-            other_config=(),
-            mtu=None,
-            tag=None,
-            node=None,
-            reason="measured",
-        )
-        for name in names
-    )
+    sockets = {name: f"{folder}/{name}" for name in names}
+    ports = tuple(_vhost_port(name, sockets[name]) for name in names)
     machine = Machine(root=DirectoryRoot("/"), ovsdb=sandbox.ovsdb)
     engine.apply(benched(plan, ports), machine, inspect_host(machine.root))
     hops = (("tx", "guest0"), ("guest1", "rx")) if guest else (("tx", "rx"),)
     for one, other in hops:
         _join(sandbox, BRIDGE, f"bench-{one}", f"bench-{other}")
-    devices = [
-        f"net_virtio_user{number},path={sockets[name]},queue_size={queue_size},server=1"
-        for number, name in enumerate(names)
-    ]
+    devices = [_device(number, sockets[name], queue_size) for number, name in enumerate(names)]
     ends = Ends(tx=devices[0], rx=devices[1], guest=(devices[2], devices[3]) if guest else None, shared_memory=True)
     return Path(kind=kind, ends=ends, loop=Ends(tx=_LOOP, rx=_LOOP), ports=tuple(one.name for one in ports))
+
+
+def _srv6(kind: PathKind, sandbox: Sandbox, plan: Plan, folder: str, queue_size: int) -> Path:
+    """Plain frames on the one side, on the other an underlay with its own bridge, as a plan has it."""
+    version = release(find_programs().switch_version)
+    if version is None or version < SRV6_SINCE:
+        raise PreconditionError(
+            "this Open vSwitch has no SRv6", where=f"--path {kind}", hint="3.2 or later has: Debian 13 has 3.5"
+        )
+    encap = kind is PathKind.SRV6_ENCAP
+    sockets = [f"{folder}/{name}" for name in ("tx", "rx")]
+    tx, rx = (_vhost_port(name, path, _TUNNEL_MTU) for name, path in zip(("tx", "rx"), sockets, strict=True))
+    tunnel = _port("tunnel", "srv6", local_ip=_NEAR, remote_ip=_FAR if encap else "flow")
+    plain, under = (tx, rx) if encap else (rx, tx)
+    made = benched(plan, (plain, tunnel), _bridge(_UNDERLAY_BRIDGE, (under,)))
+    below = TunnelPlan(
+        name=tunnel.name,
+        type=TunnelType.SRV6,
+        bridge=BRIDGE,
+        local=_NEAR,
+        remote=_FAR,
+        segments=(_FAR,),
+        networks=(),
+        key=None,
+        flow_label=None,
+        mtu=_PLAIN_MTU,
+        underlay_bridge=_UNDERLAY_BRIDGE,
+        underlay_prefix=64,
+        gateway=None,
+        gateway_mac=_FAR_MAC,
+    )
+    machine = Machine(root=DirectoryRoot("/"), ovsdb=sandbox.ovsdb)
+    engine.apply(
+        replace(made, tunnels=(below,)), machine, inspect_host(machine.root), resources=(OvsDpdk(), Underlay())
+    )
+    hops = [(BRIDGE, tx.name, tunnel.name), (_UNDERLAY_BRIDGE, "LOCAL", rx.name)]
+    if not encap:
+        hops = [(_UNDERLAY_BRIDGE, tx.name, "LOCAL"), (BRIDGE, tunnel.name, rx.name)]
+    for bridge, one, other in hops:
+        _join(sandbox, bridge, one, other)
+    headers = None if encap else _srv6_headers(_address(sandbox, _UNDERLAY_BRIDGE))
+    one, other = (_device(number, path, queue_size) for number, path in enumerate(sockets))
+    return Path(
+        kind=kind,
+        ends=Ends(tx=one, rx=other, shared_memory=True, headers=headers, more=_AROUND if encap else 0),
+        loop=Ends(tx=_LOOP, rx=_LOOP, headers=headers, more=0 if encap else _AROUND),
+        ports=(tx.name, rx.name),
+    )
+
+
+def _srv6_headers(mac: str) -> bytes:
+    """Ethernet, IPv6 without its length, and the routing header of a packet at its last segment (RFC 8754, 2)."""
+    far, near = (socket.inet_pton(socket.AF_INET6, one) for one in (_FAR, _NEAR))
+    ethernet = bytes.fromhex(mac.replace(":", "") + _FAR_MAC.replace(":", "") + "86dd")
+    ipv6 = struct.pack("!IHBB", 6 << 28, 0, socket.IPPROTO_ROUTING, 64) + far + near
+    return ethernet + ipv6 + struct.pack("!BBBBBBH", socket.IPPROTO_IPIP, len(near) // 8, 4, 0, 0, 0, 0) + near
+
+
+def _address(sandbox: Sandbox, bridge: str) -> str:
+    """The Ethernet address of a bridge's own interface."""
+    told = check(["ip", "-n", sandbox.netns, "-json", "link", "show", bridge], timeout_s=_TIMEOUT_S).stdout
+    return str(json.loads(told)[0]["address"])
 
 
 def _netdev(sandbox: Sandbox) -> Path:
@@ -198,14 +301,10 @@ def _join(sandbox: Sandbox, bridge: str, one: str, other: str) -> None:
 
 def _close(sandbox: Sandbox) -> None:
     """Nothing; also after a half of it was made."""
-    for bridge in (BRIDGE, _NETDEV_BRIDGE):
+    for bridge in (BRIDGE, _UNDERLAY_BRIDGE, _NETDEV_BRIDGE):
         _vsctl(sandbox, "--if-exists", "del-br", bridge)
     for netdev in (_KERNEL_BRIDGE, "bench-x0", "bench-x1", "bench-l0"):
         run(["ip", "-n", sandbox.netns, "link", "delete", netdev], timeout_s=_TIMEOUT_S)
-    for name in ("tx", "rx", "guest0", "guest1"):
-        socket = f"{sandbox.run_dir}/bench-{name}"
-        if os.path.lexists(socket):
-            os.unlink(socket)
 
 
 def _vsctl(sandbox: Sandbox, *words: str) -> None:

@@ -42,14 +42,11 @@ def program() -> str:
     lack = missing()
     if lack is not None:
         raise PreconditionError(lack, where="the built-in generator", hint=_HINT)
-    source = resources.files("nfvhost.bench").joinpath(_SOURCE).read_bytes()
-    flags = {
-        kind: check(["pkg-config", f"--{kind}", "libdpdk"], timeout_s=_TIMEOUT_S).stdout.split()
-        for kind in ("cflags", "libs")
-    }
-    # Debian's cflags say -march=corei7, for all machines; this program stays on the one that compiled it.
-    compiler = ["cc", "-std=gnu11", "-O3", *flags["cflags"], "-march=native"]
-    key = hashlib.sha256(repr((source, compiler, flags, dpdk_version(), os.uname().machine)).encode()).hexdigest()[:16]
+    source = resources.files("nfvhost.bench").joinpath(_SOURCE)
+    flags = check(["pkg-config", "--cflags", "--libs", "libdpdk"], timeout_s=_TIMEOUT_S).stdout.split()
+    key = hashlib.sha256(repr((source.read_bytes(), flags, dpdk_version(), os.uname().machine)).encode()).hexdigest()[
+        :16
+    ]
     folder = os.path.join(_cache(), "nfvhost", "bench")
     path = os.path.join(folder, f"generator-{key}")
     if os.path.exists(path):
@@ -59,10 +56,11 @@ def program() -> str:
     except OSError as error:
         raise PreconditionError(f"cannot be made: {error.strerror}", where=folder, hint="set XDG_CACHE_HOME") from error
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        written, compiled = os.path.join(scratch, _SOURCE), os.path.join(scratch, "generator")
-        with open(written, "wb") as file:
-            file.write(source)
-        check([*compiler, written, "-o", compiled, *flags["libs"]], timeout_s=_TIMEOUT_S)
+        compiled = os.path.join(scratch, "generator")
+        with resources.as_file(source) as written:
+            # Debian's flags say -march=corei7, for all machines; this program stays on the one that compiled it.
+            compiler = ["cc", "-std=gnu11", "-O3", str(written), "-o", compiled, *flags, "-march=native"]
+            check(compiler, timeout_s=_TIMEOUT_S)
         # Two runs at once each compile it whole; the later one replaces the same by the same.
         os.replace(compiled, path)
     return path

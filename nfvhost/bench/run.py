@@ -15,7 +15,7 @@ from nfvhost.access.root import DirectoryRoot
 from nfvhost.bench.choice import chosen
 from nfvhost.bench.counters import clear_cycles, cycles_per_packet, drop_counts, since, waited_s
 from nfvhost.bench.frames import Frames
-from nfvhost.bench.generator import Generator, Load, flat_out
+from nfvhost.bench.generator import Generator, Load, flat_out, through
 from nfvhost.bench.paths import GENERATOR_MIB, QUEUE_SIZE, SWITCH_MIB, Path, PathKind, opened, settings
 from nfvhost.bench.result import BenchResult, Conditions, GeneratorUsed, Point, Round, limited_by, summary
 from nfvhost.bench.search import PDR_LOSS_RATIO, Found, Rate, search
@@ -98,17 +98,17 @@ class Bench:
     def _round(
         self, generator: Generator, path: Path, load: Load, setup: Setup, ceiling_pps: float, wish: Wish
     ) -> Round:
-        with generator.attached(path.ends, load, setup.generator_cpus) as measurer:
+        with through(generator, path.ends, load, setup.generator_cpus) as measurer:
             drops_before, waited_before_s = drop_counts(self.sandbox), self._waited_s()
             first = flat_out(measurer, duration_s=wish.trial_s / 2)
             found = _found(generator, measurer, ceiling_pps, wish.trial_s)
             drops, waited = since(drops_before, drop_counts(self.sandbox)), self._waited_s() - waited_before_s
             latency = cycles = None
             if found.ndr.pps is not None:
-                if path.polled:
+                if path.kind.polled:
                     clear_cycles(self.sandbox)
                 latency = measurer.measure(duration_s=wish.trial_s, load_pps=found.ndr.pps).latency
-                cycles = cycles_per_packet(self.sandbox) if path.polled else None
+                cycles = cycles_per_packet(self.sandbox) if path.kind.polled else None
         return Round(
             ndr_pps=found.ndr.pps,
             pdr_pps=found.pdr.pps,
@@ -118,7 +118,7 @@ class Bench:
             cycles_per_packet=cycles,
             latency=latency,
             drops=drops,
-            pmd_waited_ms=waited * 1e3 if path.polled else None,
+            pmd_waited_ms=waited * 1e3 if path.kind.polled else None,
             generator_absent_ms=sum(one.absent_s for one in found.trials) * 1e3,
             traffic_s=found.traffic_s,
             trials=found.trials,
@@ -137,7 +137,7 @@ class Bench:
         rounds: Mapping[tuple[int, Load], list[Round]],
         conditions: Conditions,
     ) -> BenchResult:
-        polled = setup.path in {PathKind.PORT, PathKind.PVP}
+        polled = setup.path.polled
         pmd_cpus = setup.plan.cpus.pmd if polled else EMPTY
         cpus = CpuSet([min(setup.generator_cpus)])
         points = []

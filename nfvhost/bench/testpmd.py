@@ -52,6 +52,8 @@ class PmdProgram:
         """It has to be installed; it is no guest beside."""
         if find(_PROGRAM) is None:
             return "dpdk-testpmd is not installed"
+        if ends.tunnelled:
+            return "it sends plain frames alone"
         return "it cannot be generator and guest at once" if ends.guest is not None else None
 
     @contextmanager

@@ -53,7 +53,8 @@ def run(  # noqa: PLR0913, PLR0917 - one for each option
         str,
         typer.Option(
             "--path",
-            help="port: vhost-user ports; pvp: through a guest; netdev: user space, no DPDK; kernel: its bridge.",
+            help="port: vhost-user ports; pvp: through a guest; srv6-encap, srv6-decap: into and out of a tunnel;"
+            " netdev: user space, no DPDK; kernel: its bridge.",
         ),
     ] = "port",
     frames: Annotated[str, typer.Option("--frames", metavar="LIST", help="Bytes with FCS, and imix.")] = "64",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import select
 import socket
 import struct
@@ -12,6 +11,7 @@ from typing import Final
 
 from nfvhost.access.clock import now_s, wait_for
 from nfvhost.access.namespace import packet_socket
+from nfvhost.access.switch_counters import pmd_counters, port_traffic
 from nfvhost.access.unixctl import ask
 from nfvhost.errors import PreconditionError, UsageError
 from nfvhost.sandbox.instance import Sandbox
@@ -30,10 +30,6 @@ _MAX_COUNT: Final = 65535  # a sequence number has 16 bits
 _WINDOW: Final = 32
 _TIMEOUT_S: Final = 10.0
 _QUIET_S: Final = 0.1
-_PORT: Final = re.compile(r"  port \d+: (\S+)")
-_PACKETS: Final = re.compile(r"    (RX|TX) packets:(\d+)")
-_PMD: Final = re.compile(r"pmd thread numa_id (\d+) core_id (\d+):")
-_PMD_PACKETS: Final = re.compile(r"  Rx packets: +(\d+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +109,7 @@ def probe(sandbox: Sandbox, *, count: int = 100, size: int = 98, timeout_s: floa
         raise UsageError(f"{count} packets cannot be told apart by their numbers", hint=f"1 to {_MAX_COUNT}")
     if not _HEADERS <= size <= _ETH_MAX:
         raise UsageError(f"a frame of {size} bytes cannot be an echo request", hint=f"{_HEADERS} to {_ETH_MAX}")
-    if not _ask(sandbox, "dpif/show"):
+    if not ask(sandbox.unixctl, "dpif/show", timeout_s=_TIMEOUT_S):
         raise PreconditionError(
             "its switch has no bridge yet",
             where=f"sandbox {sandbox.name}",
@@ -230,27 +226,12 @@ def _checksum(data: bytes) -> int:
 
 def _port_counts(sandbox: Sandbox) -> dict[str, tuple[int, int]]:
     """Packets received and sent by each port of the data path, as the switch has them now (the database lags 5 s)."""
-    counts: dict[str, tuple[int, int]] = {}
-    port = None
-    for line in _ask(sandbox, "dpctl/show", "-s"):
-        if named := _PORT.match(line):
-            port = named[1]
-        elif port is not None and (packets := _PACKETS.match(line)):
-            received, sent = counts.get(port, (0, 0))
-            counts[port] = (int(packets[2]), sent) if packets[1] == "RX" else (received, int(packets[2]))
-    return counts
+    return {one.port: (one.received, one.sent) for one in port_traffic(sandbox.unixctl, timeout_s=_TIMEOUT_S)}
 
 
 def _pmd_counts(sandbox: Sandbox) -> dict[tuple[int, int], int]:
     """Packets received by each poll-mode thread, by node and CPU."""
-    counts: dict[tuple[int, int], int] = {}
-    thread = None
-    for line in _ask(sandbox, "dpif-netdev/pmd-perf-show"):
-        if named := _PMD.match(line):
-            thread = (int(named[1]), int(named[2]))
-        elif thread is not None and (packets := _PMD_PACKETS.match(line)):
-            counts[thread] = int(packets[1])
-    return counts
+    return {(one.node, one.core): one.received for one in pmd_counters(sandbox.unixctl, timeout_s=_TIMEOUT_S)}
 
 
 def _since(sandbox: Sandbox, before: Mapping[tuple[int, int], int], *, least: int) -> tuple[PmdCount, ...] | None:
@@ -260,7 +241,3 @@ def _since(sandbox: Sandbox, before: Mapping[tuple[int, int], int], *, least: in
         for (node, cpu), received in sorted(_pmd_counts(sandbox).items())
     )
     return counted if sum(one.received for one in counted) >= least else None
-
-
-def _ask(sandbox: Sandbox, *words: str) -> list[str]:
-    return ask(sandbox.unixctl, *words, timeout_s=_TIMEOUT_S).splitlines()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 import struct
 from collections import Counter
@@ -18,11 +17,11 @@ from nfvhost import sandbox
 from nfvhost.access.command import check, find
 from nfvhost.access.namespace import packet_socket
 from nfvhost.access.root import DirectoryRoot
-from nfvhost.access.unixctl import ask
+from nfvhost.access.switch_counters import port_traffic
 from nfvhost.bench.builtin import BuiltIn
 from nfvhost.bench.document import load_result
 from nfvhost.bench.frames import parse_frames
-from nfvhost.bench.generator import Generator, Load, flat_out
+from nfvhost.bench.generator import Generator, Load, flat_out, through
 from nfvhost.bench.packet_sockets import PacketSockets
 from nfvhost.bench.paths import Path as BenchPath
 from nfvhost.bench.paths import PathKind, opened
@@ -86,9 +85,8 @@ def whole(measurer: Measurer) -> Trial:
 
 def counted(place: Sandbox, port: str) -> tuple[int, int]:
     """Received and sent, as the switch itself has counted them."""
-    text = ask(place.unixctl, "dpctl/show", "-s").split(f": {port} ", 1)[1]
-    received, sent = re.findall(r"[RT]X packets:(\d+)", text)[:2]
-    return int(received), int(sent)
+    (found,) = (one for one in port_traffic(place.unixctl, timeout_s=10) if one.port == port)
+    return found.received, found.sent
 
 
 @pytest.mark.parametrize(
@@ -96,6 +94,8 @@ def counted(place: Sandbox, port: str) -> tuple[int, int]:
     [
         (PathKind.PORT, BuiltIn()),
         (PathKind.PVP, BuiltIn()),
+        (PathKind.SRV6_ENCAP, BuiltIn()),
+        (PathKind.SRV6_DECAP, BuiltIn()),
         (PathKind.NETDEV, BuiltIn()),
         (PathKind.KERNEL, BuiltIn()),
         (PathKind.KERNEL, PacketSockets()),
@@ -107,7 +107,7 @@ def test_a_gentle_rate_crosses_each_path_whole(
 ) -> None:
     with opened(kind, place, plan) as path:
         assert generator.refusal(path.ends) is None
-        with generator.attached(path.ends, Load(frames=SMALL, flows=10), generator_cpus(plan, host)) as measurer:
+        with through(generator, path.ends, Load(frames=IMIX, flows=10), generator_cpus(plan, host)) as measurer:
             trial = whole(measurer)
     assert trial.received == trial.sent
     # Never faster than asked; on a busy machine slower, and then it says so.
@@ -118,7 +118,7 @@ def test_a_gentle_rate_crosses_each_path_whole(
 def test_the_switch_itself_counts_what_the_generator_says(place: Sandbox, plan: Plan, host: Host) -> None:
     with (
         opened(PathKind.PVP, place, plan) as path,
-        BuiltIn().attached(path.ends, Load(frames=SMALL, flows=1), generator_cpus(plan, host)) as measurer,
+        through(BuiltIn(), path.ends, Load(frames=SMALL, flows=1), generator_cpus(plan, host)) as measurer,
     ):
         before = {port: counted(place, port) for port in path.ports}
         trial = measurer.measure(duration_s=0.3, load_pps=GENTLE_PPS)
@@ -134,7 +134,7 @@ def test_the_switch_itself_counts_what_the_generator_says(place: Sandbox, plan: 
 def test_what_the_ring_refused_at_full_speed_is_counted_apart_from_loss(place: Sandbox, plan: Plan, host: Host) -> None:
     with (
         opened(PathKind.PORT, place, plan) as path,
-        BuiltIn().attached(path.ends, Load(frames=SMALL, flows=1), generator_cpus(plan, host)) as measurer,
+        through(BuiltIn(), path.ends, Load(frames=SMALL, flows=1), generator_cpus(plan, host)) as measurer,
     ):
         before = counted(place, "bench-tx")
         trial = flat_out(measurer, duration_s=0.3)
