@@ -117,7 +117,8 @@ class RunningSwitchNetwork:
                             one.mtu
                             for port in bridge.ports
                             for one in port.interfaces
-                            if one.mtu is not None and one.type not in {"internal", "patch"}
+                            # Open vSwitch says 0 of a vhost-user port until somebody is connected to it.
+                            if one.mtu and one.type not in {"internal", "patch"}
                         ),
                         default=None,
                     ),

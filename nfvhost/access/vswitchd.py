@@ -33,6 +33,12 @@ _GREETING_BYTES: Final = 1024
 # It stops the device first.
 _DETACH_S: Final = 30.0
 _LOG_FILE: Final = "--log-file="
+_CAPABILITIES: Final = re.compile(r"(?m)^CapEff:\s+([0-9a-f]+)")
+# "Max locked memory         8388608              8388608              bytes": soft, hard.
+_LOCKED: Final = re.compile(r"(?m)^Max locked memory\s+\S+\s+(\S+)")
+# include/uapi/linux/capability.h: CAP_IPC_LOCK is 14, by which nothing is counted (net/xdp/xdp_umem.c),
+# CAP_SYS_RESOURCE 24, by which Open vSwitch raises its limit (lib/netdev-afxdp.c).
+_LOCKING: Final = 1 << 14 | 1 << 24
 _LOG_TAIL_BYTES: Final = 65536
 _COMPLAINT: Final = frozenset({"WARN", "ERR", "EMER"})
 
@@ -122,6 +128,27 @@ def netdev_names(root: Root, vswitchd: Vswitchd) -> frozenset[str]:
     """The kernel interfaces in the network namespace of ovs-vswitchd."""
     lines = (root.read_text(f"/proc/{vswitchd.process.pid}/net/dev") or "").splitlines()[2:]
     return frozenset(line.partition(":")[0].strip() for line in lines)
+
+
+def netdev_queues(root: Root, vswitchd: Vswitchd, netdev: str) -> int | None:
+    """The receive queues that the interface has now, as ovs-vswitchd sees it; None where its driver shows none.
+
+    Source: /sys/class/net/<netdev>/queues/rx-<n>, of the process's own /sys.
+    """
+    names = root.list_dir(f"/proc/{vswitchd.process.pid}/root/sys/class/net/{netdev}/queues")
+    return sum(name.startswith("rx-") for name in names) or None
+
+
+def locks_memory(root: Root, vswitchd: Vswitchd) -> bool:
+    """Whether it may lock as much memory as it wants; also where nobody can say.
+
+    Source: /proc/<pid>/status, CapEff; /proc/<pid>/limits, Max locked memory, its hard limit.
+    """
+    pid = vswitchd.process.pid
+    capabilities = _CAPABILITIES.search(root.read_text(f"/proc/{pid}/status") or "")
+    limit = _LOCKED.search(root.read_text(f"/proc/{pid}/limits") or "")
+    able = capabilities is None or int(capabilities[1], 16) & _LOCKING
+    return bool(able) or limit is None or limit[1] == "unlimited"
 
 
 def eal_arguments(root: Root, vswitchd: Vswitchd) -> tuple[str, ...] | None:

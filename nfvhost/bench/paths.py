@@ -208,7 +208,8 @@ def _srv6(kind: PathKind, sandbox: Sandbox, plan: Plan, folder: str, queue_size:
         networks=(),
         key=None,
         flow_label=None,
-        mtu=_PLAIN_MTU,
+        # The bridge's own interface is no wider until a guest is there; no frame goes through it.
+        mtu=_PLAIN_MTU - _AROUND,
         underlay_bridge=_UNDERLAY_BRIDGE,
         underlay_prefix=64,
         gateway=None,

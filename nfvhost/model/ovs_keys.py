@@ -117,6 +117,9 @@ _OPTION_RELEASES: Final = {
     "vhost-max-queue-pairs": ((3, 5), None),
 }
 
+# From the first release that has ports of type afxdp wherever libxdp is there (NEWS, v3.1.0); Debian's builds have it.
+AFXDP_SINCE: Final = (3, 1)
+
 # The first release with srv6 ports (NEWS, v3.2.0).
 SRV6_SINCE: Final = (3, 2)
 

@@ -8,15 +8,16 @@ from dataclasses import replace
 from itertools import count
 from typing import Final
 
-from nfvhost.drivers import driver_of
+from nfvhost.drivers import Xdp, driver_of
 from nfvhost.model.host import Host, Nic, node_cpus
-from nfvhost.model.ovs_keys import release
+from nfvhost.model.ovs_keys import AFXDP_SINCE, option_known, release
 from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import CpuPools, NicPlan
 from nfvhost.model.profile import Profile, Role, VhostPort, VirtualPort
 from nfvhost.model.vdevs import Vdev, parse_vdev
 from nfvhost.planner.notebook import Notebook
 from nfvhost.planner.ports import DpdkPort
+from nfvhost.planner.releases import Releases, planned_releases
 
 # Where QEMU makes the sockets that OVS connects to: a directory that QEMU's user may write, unlike OVS's own.
 SOCKET_DIR: Final = "/var/lib/vhost_sockets"
@@ -32,6 +33,18 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _MAX_SOCKET: Final = 107
 # The first release whose keys model/ovs_keys.py was read from.
 _OLDEST: Final = (2, 13)
+# XDP wants a frame in one page of 4096 bytes with its headroom of 256 and the kernel's struct skb_shared_info of 320
+# (include/uapi/linux/bpf.h, XDP_PACKET_HEADROOM; include/net/xdp.h), less Ethernet's header and two VLAN tags.
+_MAX_XDP_MTU: Final = 4096 - 256 - 320 - 14 - 8
+# lib/netdev-afxdp.c, MAX_XSKQ.
+_MOST_XDP_QUEUES: Final = 16
+# lib/netdev-afxdp.c, NUM_FRAMES of FRAME_SIZE: 16384 of 4096 bytes for each queue, locked.
+_XDP_QUEUE_MIB: Final = 64
+_XDP_SPEED: Final = {
+    Xdp.ZERO_COPY: "its driver hands packets over without a copy",
+    Xdp.NATIVE: "its driver runs XDP and copies packets once",
+    Xdp.GENERIC: "the kernel copies packets above its driver, the slowest of the three",
+}
 # More queues than this on one port without a wish cost more than they bring: each PMD thread has all ports to poll.
 _MOST_QUEUES: Final = 4
 
@@ -42,11 +55,19 @@ def dpdk_ports(host: Host, profile: Profile, nics: tuple[NicPlan, ...], notes: N
     taken = {port.name for port in named}
     free = (name for number in count() if (name := f"dpdk{number}") not in taken)
     xdp = count(_next_xdp(named))
-    ports = [
-        _nic_port(nic, profile, next(free), next(xdp) if nic.role is Role.AFXDP else 0, notes)
-        for nic in sorted((nic for nic in nics if nic.role in {Role.DPDK, Role.AFXDP}), key=lambda nic: nic.pci)
-    ]
     cards = {nic.pci: nic for nic in host.nics}
+    releases = planned_releases(host, profile)
+    ports = []
+    for nic in sorted((nic for nic in nics if nic.role in {Role.DPDK, Role.AFXDP}), key=lambda nic: nic.pci):
+        port = _nic_port(nic, profile, notes)
+        if nic.role is not Role.AFXDP:
+            ports.append(replace(port, name=next(free)))
+            continue
+        _check_xdp(port, nic, notes)
+        if releases.ovs >= AFXDP_SINCE:
+            ports.append(_own_xdp_port(port, nic, cards[nic.pci], releases, notes))
+        else:
+            ports.append(_dpdk_xdp_port(replace(port, name=next(free)), nic, next(xdp), releases, notes))
     for port in ports:
         _check_queues(cards, port, notes)
     _check_mtus(ports, profile, notes)
@@ -83,14 +104,15 @@ def bridge_of_nic(nic: NicPlan, profile: Profile) -> str:
     return f"br-{nic.physnet}" if nic.physnet is not None else DEFAULT_BRIDGE
 
 
-def _nic_port(nic: NicPlan, profile: Profile, name: str, xdp: int, notes: Notebook) -> DpdkPort:
+def _nic_port(nic: NicPlan, profile: Profile, notes: Notebook) -> DpdkPort:
+    """The port of a NIC, which has the NIC's address for its name yet."""
     wish = profile.nics[nic.wish] if nic.wish is not None else None
     bridge = bridge_of_nic(nic, profile)
     if wish is not None and (problem := bad_name(bridge)) is not None:
         key = "bridge" if wish.bridge is not None else "physnet"
         notes.refuse(f"the bridge {bridge} {problem}", where=f"nics[{nic.wish}].{key}", hint="name a shorter `bridge`")
-    port = DpdkPort(
-        name=name,
+    return DpdkPort(
+        name=str(nic.pci),
         bridge=bridge,
         pci=nic.pci,
         devargs=str(nic.pci),
@@ -101,18 +123,90 @@ def _nic_port(nic: NicPlan, profile: Profile, name: str, xdp: int, notes: Notebo
         vlan=wish.vlan if wish is not None else None,
         reason=f"{nic.name} at {nic.pci}",
     )
-    if nic.role is not Role.AFXDP:
-        return port
+
+
+def _check_xdp(port: DpdkPort, nic: NicPlan, notes: Notebook) -> None:
+    where = f"nics[{nic.wish}]" if nic.wish is not None else "ovs"
+    if port.mtu > _MAX_XDP_MTU:
+        notes.refuse(
+            f"AF_XDP takes an MTU up to {_MAX_XDP_MTU}, not {port.mtu}: a frame has to fit into a page",
+            where=f"{where}.mtu",
+            hint="1500, or leave this port to the kernel",
+        )
+    if port.rx_queues is not None and port.rx_queues > _MOST_XDP_QUEUES:
+        notes.refuse(
+            f"OVS opens {_MOST_XDP_QUEUES} queues of AF_XDP at most, not {port.rx_queues}",
+            where=f"{where}.rxQueues",
+            hint="one for each PMD thread is enough",
+        )
+
+
+def _own_xdp_port(port: DpdkPort, nic: NicPlan, card: Nic, releases: Releases, notes: Notebook) -> DpdkPort:
+    """By Open vSwitch's own type, which names its ports like their interfaces."""
     netdev, queues = nic.netdevs[0], port.rx_queues or 1
-    several = f",queue_count={queues}" if queues > 1 else ""
+    row = driver_of(card)
+    kind = row.xdp if row is not None else Xdp.GENERIC
+    # NEWS, v3.7.0.
+    always = "" if option_known("afxdp", "use-need-wakeup", releases.ovs) else ", always so from OVS 3.7 on"
+    notes.decide(
+        f"ovs.afxdp.{netdev}",
+        "type=afxdp",
+        f"OVS {releases.ovs_text} has ports of type afxdp where it is built with libxdp, as Debian's is: no device and "
+        f"no memory of DPDK's between, and Interface.status says which mode came of it; {_xdp_needs(netdev, queues)}",
+    )
+    notes.decide(
+        f"ovs.afxdp.{netdev}.xdp-mode",
+        "best-effort",
+        f"zero-copy where the driver has it, else native, else generic; of this one: {_XDP_SPEED[kind]}",
+    )
+    notes.decide(
+        f"ovs.afxdp.{netdev}.use-need-wakeup",
+        "true",
+        f"the kernel is called only when it asks for it, which saves a system call a burst{always}",
+    )
+    notes.decide(
+        f"ovs.afxdp.{netdev}.lockedMemory",
+        f"{_XDP_QUEUE_MIB * queues} MiB",
+        f"{_XDP_QUEUE_MIB} MiB of frames for each queue, of the host's memory, not of hugepages: ovs-vswitchd has to "
+        "run as root, or with LimitMEMLOCK=infinity",
+    )
     return replace(
         port,
-        devargs=f"net_af_xdp{xdp},iface={netdev}{several}",
+        name=netdev,
+        devargs=None,
+        xdp=True,
         rx_queues=queues,
-        reason=f"{nic.name} at {nic.pci} over AF_XDP: by DPDK's net_af_xdp, since type=afxdp needs an OVS built "
-        f"with libxdp; {netdev} must have exactly as many queues "
-        f"(ethtool -L {netdev} combined {queues}), or packets of the others never arrive",
+        reason=f"{nic.name} at {nic.pci} by AF_XDP; {netdev} has to have exactly {_counted(queues)}",
     )
+
+
+def _dpdk_xdp_port(port: DpdkPort, nic: NicPlan, number: int, releases: Releases, notes: Notebook) -> DpdkPort:
+    """By DPDK's driver."""
+    netdev, queues = nic.netdevs[0], port.rx_queues or 1
+    several = f",queue_count={queues}" if queues > 1 else ""
+    notes.decide(
+        f"ovs.afxdp.{netdev}",
+        f"net_af_xdp{number}",
+        f"by DPDK's driver: OVS {releases.ovs_text} has ports of type afxdp only where somebody has built it so (from "
+        f"3.1 on wherever libxdp is there); {_xdp_needs(netdev, queues)}",
+    )
+    return replace(
+        port,
+        devargs=f"net_af_xdp{number},iface={netdev}{several}",
+        rx_queues=queues,
+        reason=f"{nic.name} at {nic.pci} by AF_XDP; {netdev} has to have exactly {_counted(queues)}",
+    )
+
+
+def _xdp_needs(netdev: str, queues: int) -> str:
+    return (
+        f"{netdev} has to have exactly {_counted(queues)} (ethtool -L {netdev} combined {queues}), or packets of the "
+        "others never arrive"
+    )
+
+
+def _counted(queues: int) -> str:
+    return "1 queue" if queues == 1 else f"{queues} queues"
 
 
 def _next_xdp(ports: Iterable[DpdkPort]) -> int:
@@ -289,7 +383,7 @@ def _most_queues(cards: Mapping[PciAddress, Nic], port: DpdkPort) -> int | None:
 
 def _with_queues(port: DpdkPort, number: int, why: str) -> DpdkPort:
     counted = "1 receive queue" if number == 1 else f"{number} receive queues"
-    reason = port.reason if port.vhost else f"{port.reason}; {counted}: {why}"
+    reason = port.reason if port.vhost or port.xdp else f"{port.reason}; {counted}: {why}"
     return replace(port, rx_queues=number, reason=reason)
 
 
@@ -299,6 +393,8 @@ def _rx_queues(
     """How many, and why."""
     if port.vhost:
         return port.rx_queues or 1, "the guest has as many as it has"
+    if port.xdp:
+        return port.rx_queues or 1, "as many as the interface has to have"
     if port.devargs is not None and port.devargs.startswith("net_"):
         return _vdev_queues(parse_vdev(port.devargs), port, pools)
     asked = port.rx_queues or profile.ovs.rx_queues

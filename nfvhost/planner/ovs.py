@@ -6,7 +6,7 @@ from typing import Final
 
 from nfvhost.model.cpuset import EMPTY, CpuSet
 from nfvhost.model.host import Host
-from nfvhost.model.ovs_keys import key_known, release
+from nfvhost.model.ovs_keys import key_known, option_known, release
 from nfvhost.model.plan import CpuPools, MemoryPlan, NicPlan, OvsBridge, OvsPlan, OvsPort
 from nfvhost.model.profile import Isolation, Profile
 from nfvhost.planner.dpdk_ports import INTEGRATION_BRIDGE, SOCKET_DIR, dpdk_ports, queues
@@ -58,7 +58,7 @@ def plan_ovs(
         notes.warn("the architecture of this machine is not known: whether DPDK is built for it has to be seen")
     elif host.model.architecture not in _ARCHITECTURES:
         notes.warn(f"DPDK is not built for {host.model.architecture}: OVS-DPDK will not run on this machine")
-    bridges = _bridges(profile, nics, ports, notes)
+    bridges = _bridges(profile, nics, ports, releases.ovs, notes)
     directory = profile.ovs.socket_dir or SOCKET_DIR
     notes.decide(
         "ovs.socketDir",
@@ -235,14 +235,18 @@ def _sleep(profile: Profile, releases: Releases, notes: Notebook) -> dict[str, s
 
 
 def _bridges(
-    profile: Profile, nics: tuple[NicPlan, ...], ports: tuple[DpdkPort, ...], notes: Notebook
+    profile: Profile,
+    nics: tuple[NicPlan, ...],
+    ports: tuple[DpdkPort, ...],
+    version: tuple[int, int],
+    notes: Notebook,
 ) -> tuple[OvsBridge, ...]:
     integration = profile.ovs.integration_bridge or INTEGRATION_BRIDGE
     by_name: dict[str, list[OvsPort]] = {}
     if profile.nova.enabled:
         by_name[integration] = []
     for port in ports:
-        by_name.setdefault(port.bridge, []).append(_ovs_port(profile, port))
+        by_name.setdefault(port.bridge, []).append(_ovs_port(profile, port, version))
     _check_ports(by_name, notes)
     _add_patches(profile, by_name, notes)
     notes.decide(
@@ -291,9 +295,13 @@ def _warn_of_loops(ports: tuple[DpdkPort, ...], notes: Notebook) -> None:
             )
 
 
-def _ovs_port(profile: Profile, port: DpdkPort) -> OvsPort:
+def _ovs_port(profile: Profile, port: DpdkPort, version: tuple[int, int]) -> OvsPort:
     if port.vhost:
         kind, options = "dpdkvhostuserclient", {"vhost-server-path": port.socket or ""}
+    elif port.xdp:
+        kind, options = "afxdp", {"n_rxq": str(port.rx_queues or 1), "xdp-mode": "best-effort"}
+        if option_known(kind, "use-need-wakeup", version):
+            options["use-need-wakeup"] = "true"
     else:
         kind, options = "dpdk", {"dpdk-devargs": port.devargs or ""}
         options["n_rxq"] = str(port.rx_queues or 1)

@@ -17,8 +17,9 @@ class DpdkPort:
     name: str
     bridge: str
     pci: PciAddress | None = None
-    devargs: str | None = None  # None for vhost-user
+    devargs: str | None = None  # None for vhost-user, and for afxdp
     vhost: bool = False
+    xdp: bool = False  # of Open vSwitch's own type afxdp, named like its interface
     node: int | None = None  # None where the kernel does not say
     mtu: int = 1500
     speed_mbps: int | None = None  # None while the link is down, and for most virtual devices

@@ -323,7 +323,7 @@ def _bridge_of(profile: Profile, wish: TunnelWish) -> str:
 def _underlay_bridge(
     host: Host, profile: Profile, wish: TunnelWish, ovs: OvsPlan, where: str, notes: Notebook
 ) -> str | None:
-    """The bridge whose local port has the outer address: the named one, else the first with a DPDK port of no guest."""
+    """The bridge whose local port has the outer address: the named one, else the first with a port to the outside of no guest."""
     names = [bridge.name for bridge in ovs.bridges]
     if wish.underlay_bridge is not None:
         if wish.underlay_bridge in names or (host.ovs is not None and wish.underlay_bridge in host.ovs.bridges):
@@ -336,7 +336,7 @@ def _underlay_bridge(
         return None
     guests = {one.guest_port for one in profile.tunnels}
     for bridge in ovs.bridges:
-        if any(port.type == "dpdk" and port.name not in guests for port in bridge.ports):
+        if any(port.type in {"dpdk", "afxdp"} and port.name not in guests for port in bridge.ports):
             return bridge.name
     notes.warn(f"{where}: no port of this machine reaches the underlay; {DEFAULT_BRIDGE} is planned without one")
     return DEFAULT_BRIDGE

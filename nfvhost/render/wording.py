@@ -121,7 +121,8 @@ def core_count(host: Host, cpus: CpuSet) -> int:
 def summary(host: Host, plan: Plan) -> str:
     """The plan in a sentence: guests get 4 cores and 24.0 GiB, OVS-DPDK gets 1 core, the host keeps 1 core."""
     guest_kib = sum(node.guest_mib for node in plan.memory.nodes) * 1024
-    ports = 0 if plan.ovs is None else sum(port.type == "dpdk" for bridge in plan.ovs.bridges for port in bridge.ports)
+    bridges = plan.ovs.bridges if plan.ovs is not None else ()
+    ports = sum(port.type in {"dpdk", "afxdp"} for bridge in bridges for port in bridge.ports)
 
     def number(cpus: CpuSet) -> str:
         return counted(core_count(host, cpus), "core")

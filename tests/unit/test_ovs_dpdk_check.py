@@ -96,6 +96,29 @@ def test_a_port_over_the_interface_that_carries_management_is_refused() -> None:
         assert "eth0 carries management" in what
 
 
+@pytest.mark.field_failure(28)
+@pytest.mark.parametrize(
+    ("asked", "there", "harm"),
+    [(2, 4, "packets of the others would never arrive"), (4, 2, "Open vSwitch could not open them"), (2, 2, None)],
+)
+def test_af_xdp_needs_a_socket_for_each_queue_of_the_interface(asked: int, there: int, harm: str | None) -> None:
+    device = f"net_af_xdp0,iface=eth0,queue_count={asked}"
+    for one in (OVS.port("eth0", "afxdp", n_rxq=asked), OVS.port("p0", "dpdk", dpdk_devargs=device)):
+        problems = OvsDpdk().check(
+            state(rows(), queues=(("eth0", there),)),
+            OVS.plan(OVS.bridge("br0", one), dpdk_init="true"),
+            synthetic.host(),
+        )
+        assert [(harm or "") in problem.what for problem in problems] == ([] if harm is None else [True])
+
+
+def test_af_xdp_needs_a_switch_that_may_lock_its_memory() -> None:
+    plan = OVS.plan(OVS.bridge("br0", OVS.port("eth0", "afxdp")))
+    (problem,) = OvsDpdk().check(state(rows(), locks_memory=False), plan, synthetic.host())
+    assert "may not lock the memory" in problem.what
+    assert "LimitMEMLOCK=infinity" in (problem.hint or "")
+
+
 def test_an_interface_of_that_name_in_another_network_namespace_is_another_one() -> None:
     host = synthetic.host(netdevs=(netdev("eth0", management="carries the default route"),))
     plan = OVS.plan(OVS.bridge("br0", OVS.port("eth0", "afxdp")))

@@ -177,8 +177,43 @@ def test_names_of_nics_step_over_names_that_the_profile_takes() -> None:
     assert not notes.problems
 
 
-def test_af_xdp_becomes_a_virtual_device_with_a_number_of_its_own() -> None:
-    port = nic("0000:06:00.0", vendor="10ec", device="8168", driver="r8169", netdevs=("enp6s0",), speed_mbps=1000)
+REALTEK = nic("0000:06:00.0", vendor="10ec", device="8168", driver="r8169", netdevs=("enp6s0",), speed_mbps=1000)
+
+
+@pytest.mark.parametrize(("version", "wakes"), [("3.1", {"use-need-wakeup": "true"}), ("3.7", {})])
+def test_af_xdp_is_a_port_of_open_vswitch_itself_where_the_release_has_it(version: str, wakes: dict[str, str]) -> None:
+    wish = NicWish(role=Role.AFXDP, pci=REALTEK.pci)
+    plan, notes = planned(make_host(nics=[BOARD, REALTEK]), ovs=OvsWish(version=version), nics=(wish,))
+    assert plan is not None
+    (port,) = (port for bridge in plan.bridges for port in bridge.ports)
+    assert (port.name, port.type) == ("enp6s0", "afxdp")
+    assert dict(port.options) == {"n_rxq": "1", "xdp-mode": "best-effort"} | wakes
+    told = {one.subject: (one.choice, one.reason) for one in notes.decisions}
+    assert "ethtool -L enp6s0 combined 1" in told["ovs.afxdp.enp6s0"][1]
+    assert "the slowest of the three" in told["ovs.afxdp.enp6s0.xdp-mode"][1]
+    assert told["ovs.afxdp.enp6s0.use-need-wakeup"][0] == "true"
+    assert told["ovs.afxdp.enp6s0.lockedMemory"][0] == "64 MiB"
+    assert not notes.problems
+
+
+@pytest.mark.field_failure(28)
+def test_more_queues_of_af_xdp_than_open_vswitch_opens_are_refused() -> None:
+    wish = NicWish(role=Role.AFXDP, pci=REALTEK.pci, rx_queues=17)
+    _, notes = planned(make_host(nics=[BOARD, REALTEK]), ovs=OvsWish(version="3.5"), nics=(wish,))
+    (problem,) = notes.problems
+    assert problem.where == "nics[0].rxQueues"
+    assert "16 queues" in problem.what
+
+
+@pytest.mark.parametrize(("mtu", "fits"), [(3498, True), (3499, False), (9000, False)])
+def test_a_frame_of_af_xdp_has_to_fit_into_a_page(mtu: int, fits: bool) -> None:  # noqa: FBT001 - an outcome
+    wish = NicWish(role=Role.AFXDP, pci=REALTEK.pci, mtu=mtu)
+    _, notes = planned(make_host(nics=[BOARD, REALTEK]), ovs=OvsWish(version="3.5"), nics=(wish,))
+    assert [problem.where for problem in notes.problems] == ([] if fits else ["nics[0].mtu"])
+
+
+def test_af_xdp_of_an_older_release_becomes_a_virtual_device_with_a_number_of_its_own() -> None:
+    port = REALTEK
     wish = OvsWish(virtual_ports=(VirtualPort(name="x0", devargs="net_af_xdp0,iface=veth0", bridge="br-x"),))
     plan, notes = planned(make_host(nics=[BOARD, port]), ovs=wish)
     assert plan is not None

@@ -20,7 +20,7 @@ from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import OvsPort, Plan
 from nfvhost.resources import Unmet
 from nfvhost.resources.ovs_dpdk.difference import find_port, mark_at
-from nfvhost.resources.ovs_dpdk.state import State, Switch
+from nfvhost.resources.ovs_dpdk.state import AF_XDP, AFXDP_TYPES, State, Switch
 from nfvhost.resources.ovs_dpdk.target import planned_ports
 
 _DRIVER_BINDING: Final = "driver_binding"
@@ -38,9 +38,9 @@ _MAX_SEGMENTS: Final = 6
 _TUNNELS: Final = frozenset({"vxlan", "geneve", "gre", "ip6gre", "srv6", "erspan", "ip6erspan", "gtpu", "bareudp"})
 # One PF has a port for itself and one for each representor (DPDK guide, switch_representation).
 _REPRESENTOR: Final = re.compile(r"representor=(\[[^\]]*\]|[^,]*)")
-_KERNEL_TYPES: Final = frozenset({"system", "afxdp", "afxdp-nonpmd"})
+_KERNEL_TYPES: Final = frozenset({"system"}) | AFXDP_TYPES
 # Virtual devices whose `iface=` names a kernel interface that must be there; net_tap makes its own.
-_OVER_NETDEV: Final = ("net_af_packet", "net_af_xdp", "eth_af_packet", "eth_af_xdp")
+_OVER_NETDEV: Final = ("net_af_packet", "eth_af_packet", *AF_XDP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def port_problems(state: State, switch: Switch, plan: Plan, config: dict[str, st
         elif port.type == "dpdkvhostuserclient":
             yield from _socket_problems(one, switch)
         elif port.type in _KERNEL_TYPES:
-            yield from _netdev_problems(port.name, one.where, switch, host)
+            yield from _kernel_problems(one, switch, host)
         elif port.type == "patch":
             yield from _patch_problems(state, plan, one)
         elif port.type in _TUNNELS:
@@ -232,6 +232,9 @@ def _device_problems(one: _Port, taken: dict[str, str], switch: Switch, plan: Pl
         iface = dict(part.partition("=")[::2] for part in devargs.split(",")[1:]).get("iface")
         if iface:
             yield from _netdev_problems(iface, where, switch, host)
+            if device.startswith(AF_XDP):
+                words = dict(part.partition("=")[::2] for part in devargs.split(",")[1:])
+                yield from _xdp_problems(iface, words.get("queue_count"), where, switch)
         else:
             yield Problem(what=f"{device} needs a kernel interface", where=where, hint=f"{device},iface=…")
         return
@@ -299,6 +302,13 @@ def _unbound(problem: Problem, *, planned: bool) -> Problem:
     return Unmet(what=problem.what, where=problem.where, hint=problem.hint, met_by=_DRIVER_BINDING)
 
 
+def _kernel_problems(one: _Port, switch: Switch, host: Host) -> Iterator[Problem]:
+    """Ports that are named like the interface that they take."""
+    yield from _netdev_problems(one.port.name, one.where, switch, host)
+    if one.port.type in AFXDP_TYPES:
+        yield from _xdp_problems(one.port.name, one.options.get("n_rxq"), one.where, switch)
+
+
 def _netdev_problems(name: str, where: str, switch: Switch, host: Host) -> Iterator[Problem]:
     if name not in switch.netdevs:
         yield Problem(
@@ -314,6 +324,25 @@ def _netdev_problems(name: str, where: str, switch: Switch, host: Host) -> Itera
             what=f"{name} carries management ({netdev.management}); taking its packets would cut this host off",
             where=where,
             hint="choose another interface, or move the address first",
+        )
+
+
+def _xdp_problems(name: str, asked: str | None, where: str, switch: Switch) -> Iterator[Problem]:
+    """Queues that no socket is bound to keep their packets to themselves, and one that is not there takes none."""
+    there = dict(switch.queues).get(name)
+    wanted = int(asked) if asked is not None and asked.isdecimal() else 1
+    if there is not None and there != wanted:
+        harm = "packets of the others would never arrive" if there > wanted else "Open vSwitch could not open them"
+        yield Problem(
+            what=f"AF_XDP is planned on {wanted} of {name}'s receive queues, and it has {there}: {harm}",
+            where=where,
+            hint=f"ethtool -L {name} combined {wanted}",
+        )
+    if not switch.locks_memory:
+        yield Problem(
+            what="ovs-vswitchd may not lock the memory that AF_XDP takes for its frames",
+            where=where,
+            hint="run it as root, or give it LimitMEMLOCK=infinity (systemctl edit ovs-vswitchd)",
         )
 
 

@@ -15,14 +15,19 @@ from nfvhost.access.vswitchd import (
     Vswitchd,
     eal_arguments,
     find_vswitchd,
+    locks_memory,
     log_complaints,
     log_path,
     netdev_names,
+    netdev_queues,
     pmd_threads,
     rx_queues,
 )
 from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.plan import Plan
+
+AFXDP_TYPES: Final = frozenset({"afxdp", "afxdp-nonpmd"})
+AF_XDP: Final = ("net_af_xdp", "eth_af_xdp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,8 @@ class Switch:
     hugetlbfs: tuple[str, ...]  # mount points, as it sees them
     absent: frozenset[str]  # those of the plan's directories that are not there, as it sees them
     log: str | None  # its log file
+    queues: tuple[tuple[str, int | None], ...] = ()  # of each interface that AF_XDP is planned on: receive queues
+    locks_memory: bool = True  # as much as it wants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +131,18 @@ def _read_switch(root: Root, daemon: Vswitchd, plan: Plan) -> Switch:
         hugetlbfs=tuple(field[1] for field in fields if len(field) > 2 and field[2] == "hugetlbfs"),  # noqa: PLR2004 - device, mount point, type: proc(5)
         absent=frozenset(path for path in _directories(plan) if not root.exists(own_root + path)),
         log=log_path(root, daemon),
+        queues=tuple((name, netdev_queues(root, daemon, name)) for name in sorted(_xdp_netdevs(plan))),
+        locks_memory=locks_memory(root, daemon),
     )
+
+
+def _xdp_netdevs(plan: Plan) -> frozenset[str]:
+    """The interfaces of ports of type afxdp, and of DPDK's net_af_xdp."""
+    ports = [port for bridge in plan.ovs.bridges for port in bridge.ports] if plan.ovs is not None else []
+    devices = [dict(port.options).get("dpdk-devargs", "") for port in ports]
+    over = [dict(word.partition("=")[::2] for word in one.split(",")) for one in devices if one.startswith(AF_XDP)]
+    own = [port.name for port in ports if port.type in AFXDP_TYPES]
+    return frozenset([*own, *(words["iface"] for words in over if words.get("iface"))])
 
 
 def _directories(plan: Plan) -> frozenset[str]:
