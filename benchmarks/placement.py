@@ -10,8 +10,8 @@
 
 The first two also with `-encap` and `-decap`: into SRv6, and out of it. Open vSwitch is that of Debian 13, from the
 cache of the tests. All take turns in each round. The scheduler favours switch and generator over whatever else the
-machine does (the autogroups of both get nice -20, proc(5)): it has no cores to isolate. Each is measured by its NDR, its
-PDR and what comes through at full speed. FOLDER gets the results for `nfvhost bench plot` and `compare`.
+machine does (the autogroups of both get nice -20, proc(5)): it has no cores to isolate. Each is measured by its NDR,
+its PDR and what comes through at full speed. FOLDER gets the results for `nfvhost bench plot` and `compare`.
 """
 
 from __future__ import annotations
