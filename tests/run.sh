@@ -5,7 +5,8 @@
 #   hosts       captured machines; those of an outside corpus too (NFVHOST_CORPUS, or ../shared/hosts)
 #   simulated   every resource on a scratch machine, killed at each write
 #   ovs         a real Open vSwitch with DPDK, real packets; by root, or sudo
-#   datapath    tunnels and benches on the Open vSwitch of Debian 13, whatever this machine has; by root, or sudo
+#   datapath    tunnels and benches on the Open vSwitch of Debian 13, whatever this machine has; by root, or sudo;
+#               NFVHOST_DATAPATH_SUITE=forky: on that of Debian 14
 #   openstack   Keystone, Placement, Glance, Nova, Neutron, libvirt and OVS-DPDK, and guests on them; by root, or sudo
 #   vm          a machine with NUMA, IOMMU and SR-IOV under QEMU, booted and rebooted;
 #               `./tests/run.sh vm --all` runs every fault (docs/testing.md)
@@ -86,10 +87,10 @@ run_simulated() { pytest -n auto tests/simulated; }
 # As root, without root's files in a checkout of someone else.
 pytest_as_root() {
     as_root env PATH="$PATH" NFVHOST_REQUIRE_TIERS="${NFVHOST_REQUIRE_TIERS:-0}" PYTHONDONTWRITEBYTECODE=1 \
-        "$(command -v pytest)" -p no:cacheprovider "$@"
+        NFVHOST_DATAPATH_SUITE="${NFVHOST_DATAPATH_SUITE:-trixie}" "$(command -v pytest)" -p no:cacheprovider "$@"
 }
 run_ovs() { pytest_as_root tests/ovs; }
-run_datapath() { pytest_as_root tests/datapath; }
+run_datapath() { pytest_as_root --durations=20 --durations-min=1 tests/datapath; }
 run_openstack() {
     local environment=(env PATH="$PATH" NFVHOST_REQUIRE_TIERS="${NFVHOST_REQUIRE_TIERS:-0}" PYTHONDONTWRITEBYTECODE=1)
     pytest tests/openstack/test_fit.py

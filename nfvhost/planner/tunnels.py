@@ -323,7 +323,7 @@ def _bridge_of(profile: Profile, wish: TunnelWish) -> str:
 def _underlay_bridge(
     host: Host, profile: Profile, wish: TunnelWish, ovs: OvsPlan, where: str, notes: Notebook
 ) -> str | None:
-    """The bridge whose local port has the outer address: the named one, else the first with a port that no guest has."""
+    """The bridge whose local port has the outer address: the named one, else the first that leads past the guests."""
     names = [bridge.name for bridge in ovs.bridges]
     if wish.underlay_bridge is not None:
         if wish.underlay_bridge in names or (host.ovs is not None and wish.underlay_bridge in host.ovs.bridges):

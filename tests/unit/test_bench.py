@@ -6,6 +6,8 @@ import csv
 import dataclasses
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from nfvhost.bench.compare import compare, differences
 from nfvhost.bench.counters import Drops, since
 from nfvhost.bench.document import load_result, result_csv, result_document
 from nfvhost.bench.frames import Frames, parse_frames
-from nfvhost.bench.generator import Ends
+from nfvhost.bench.generator import Ends, Load, through
 from nfvhost.bench.packet_sockets import PacketSockets
 from nfvhost.bench.paths import PathKind, benched
 from nfvhost.bench.plot import drawn, plot_format
@@ -102,6 +104,37 @@ def result(*rates_mpps: float | None, name: str = "plan", frames: tuple[Frames, 
             for one in frames
         ),
     )
+
+
+class OpensLater:
+    """A generator on a path that loses all of the first trials."""
+
+    name, version, searches = "on paper", "1", True
+
+    def __init__(self, lost: int) -> None:
+        self.lost = lost
+        self.trials = 0
+
+    def refusal(self, ends: Ends) -> str | None:
+        del ends
+        return None
+
+    @contextmanager
+    def attached(self, ends: Ends, load: Load, cpus: CpuSet) -> Iterator[OpensLater]:
+        del ends, load, cpus
+        yield self
+
+    def measure(self, *, duration_s: float, load_pps: float) -> Trial:
+        self.trials += 1
+        received = 0 if self.trials <= self.lost else TRIAL.received
+        return dataclasses.replace(TRIAL, duration_s=duration_s, load_pps=load_pps, received=received)
+
+
+def test_a_path_is_measured_from_when_the_first_frame_comes_through() -> None:
+    generator = OpensLater(lost=2)
+    with through(generator, Ends(tx="a", rx="b"), Load(frames=SMALL, flows=1), CpuSet([0])) as measurer:
+        assert generator.trials == 3
+        assert measurer.measure(duration_s=1.0, load_pps=1e6).received == TRIAL.received
 
 
 def test_ten_gigabits_are_fourteen_point_eight_eight_million_small_frames() -> None:
