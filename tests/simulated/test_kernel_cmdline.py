@@ -249,3 +249,45 @@ def test_no_argument_of_someone_else_is_kept_for_a_rollback(bench: Bench, loader
 
     assert (kept.foreign, kept.lines, kept.active) == ((), (), None)
     assert "secret" not in repr(kept)
+
+
+def test_grubby_leaves_the_defaults_of_grub_alone_where_it_can_be_told_so(bench: Bench) -> None:
+    case, scratch = bench("kernel_cmdline-bls")
+    defaults = scratch.read("/etc/default/grub")
+
+    run(case, scratch)
+
+    assert scratch.commands() == [f"grubby --update-kernel=ALL --no-etc-grub-update --args={' '.join(ARGUMENTS)}"]
+    assert scratch.read("/etc/default/grub") == defaults
+    # The next kernel has them too.
+    assert scratch.read("/etc/kernel/cmdline").split()[-len(ARGUMENTS) :] == list(ARGUMENTS)
+
+
+def test_a_grubby_that_does_not_know_how_is_not_asked(bench: Bench) -> None:
+    case, scratch = bench("kernel_cmdline-bls")
+    scratch.put("/usr/sbin/grubby", "#!/bin/bash\n")
+
+    run(case, scratch)
+
+    assert scratch.commands() == [f"grubby --update-kernel=ALL --args={' '.join(ARGUMENTS)}"]
+
+
+def test_entries_that_name_the_options_of_grubs_environment_keep_doing_so(bench: Bench) -> None:
+    case, scratch = bench("kernel_cmdline-kernelopts")
+
+    run(case, scratch)
+
+    assert scratch.read("/boot/loader/entries/0123-5.14.0.conf").endswith("options $kernelopts\n")
+    assert f"kernelopts=root=/dev/sda1 ro {' '.join(ARGUMENTS)}\n" in scratch.read("/boot/grub2/grubenv")
+    assert differences(case, scratch) == ()
+
+
+@pytest.mark.field_failure(15)
+def test_row_15_a_file_for_the_next_kernel_that_lacks_ours_is_a_difference(bench: Bench) -> None:
+    case, scratch = bench("kernel_cmdline-bls")
+    run(case, scratch)
+    scratch.put("/etc/kernel/cmdline", "root=/dev/sda1 ro\n")
+
+    assert differences(case, scratch) != ()
+    run(case, scratch)
+    assert scratch.read("/etc/kernel/cmdline") == f"root=/dev/sda1 ro {' '.join(ARGUMENTS)}\n"

@@ -174,11 +174,22 @@ GRUB: Final = {
     "/boot/grub/grub.cfg": _MENU,
 }
 BLS: Final = {
-    "/etc/default/grub": "GRUB_ENABLE_BLSCFG=true\n",
-    "/boot/grub2/grubenv": "# GRUB Environment Block\nkernelopts=root=/dev/sda1 ro\n########",
+    "/etc/default/grub": "GRUB_ENABLE_BLSCFG=true\n"
+    'GRUB_CMDLINE_LINUX="rhgb quiet"\nGRUB_CMDLINE_LINUX_DEFAULT="splash"\n',
+    "/boot/grub2/grubenv": "# GRUB Environment Block\nsaved_entry=0123-5.15.0\n########",
+    "/usr/sbin/grubby": "#!/bin/bash\n# --no-etc-grub-update\n",
     "/boot/grub2/grub.cfg": "blscfg\n",
     "/boot/loader/entries/0123-5.14.0.conf": "title Linux\nversion 5.14.0\noptions root=/dev/sda1 ro quiet\n",
     "/boot/loader/entries/0123-5.15.0.conf": "title Linux\nversion 5.15.0\noptions root=/dev/sda1 ro rhgb\n",
+}
+# RHEL 8: all entries take their arguments from GRUB's environment.
+KERNELOPTS: Final = {
+    **BLS,
+    "/boot/grub2/grubenv": "# GRUB Environment Block\nkernelopts=root=/dev/sda1 ro\n########",
+    **{
+        f"/boot/loader/entries/0123-{version}.conf": f"title Linux\nversion {version}\noptions $kernelopts\n"
+        for version in ("5.14.0", "5.15.0")
+    },
 }
 SYSTEMD_BOOT: Final = {
     "/boot/loader/loader.conf": "timeout 3\n",
@@ -527,6 +538,15 @@ CASES: Final = (
         resource=KernelCmdline(),
         plan=plan(kernel_args=ARGUMENTS),
         files=BLS,
+        programs={"grubby": programs.GRUBBY},
+        activation=Activation.REBOOT,
+        pending=True,
+    ),
+    Case(
+        name="kernel_cmdline-kernelopts",
+        resource=KernelCmdline(),
+        plan=plan(kernel_args=ARGUMENTS),
+        files={**KERNELOPTS, "/etc/kernel/cmdline": "root=/dev/sda1 ro\n"},
         programs={"grubby": programs.GRUBBY},
         activation=Activation.REBOOT,
         pending=True,

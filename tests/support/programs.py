@@ -44,29 +44,64 @@ cat "$menu.new" > "$menu"
 rm "$menu.new"
 """
 
-# grubby-bls --update-kernel=ALL: what is added replaces all of its name.
+# grubby-bls of grubby 8.40-69 (update_bls_fragment and update_args) for --update-kernel=ALL: what is added replaces all
+# of its name; $kernelopts in GRUB's environment stands for the entries that name it; /etc/default/grub is written too
+# unless told not to, and /etc/kernel/cmdline always, made of the oldest entry where it is not there.
 GRUBBY: Final = r"""
-removed= added=
+removed= added= etc=1
 for one in "$@"; do
     case $one in
     --remove-args=*) removed=${one#*=} ;;
     --args=*) added=${one#*=} ;;
     --update-kernel=ALL) ;;
+    --no-etc-grub-update) etc= ;;
     *) echo "unknown option $one" >&2; exit 1 ;;
     esac
 done
+update() {
+    kept=
+    for word in $1; do
+        drop=
+        for one in $removed; do
+            case $one in
+            *=*) [ "$word" != "$one" ] || drop=1 ;;
+            *) case $word in "$one"|"$one"=*) drop=1 ;; esac ;;
+            esac
+        done
+        for one in $added; do
+            case $word in "${one%%=*}"|"${one%%=*}"=*) drop=1 ;; esac
+        done
+        [ "$drop" ] || kept="$kept $word"
+    done
+    echo $kept $added
+}
+rewrite() { # file, what a line begins with, what it is to be
+    text=$(sed "s|^$2.*|$3|" "$1"; echo .)
+    printf %s "${text%.}" > "$1"
+}
+grub=$tree/etc/default/grub
+if [ "$etc" ] && [ -e "$grub" ]; then
+    old=$(set +u; . "$grub"; echo $GRUB_CMDLINE_LINUX)
+    [ ! "$old" ] || rewrite "$grub" GRUB_CMDLINE_LINUX "GRUB_CMDLINE_LINUX=\"$(update "$old")\""
+fi
+environment=$tree/boot/grub2/grubenv
+kernelopts=$(sed -n 's/^kernelopts=//p' "$environment" 2>/dev/null || :)
 for entry in "$tree"/boot/loader/entries/*.conf; do
-    options=" $(sed -n 's/^options //p' "$entry") "
-    for one in $removed; do
-        options=$(echo "$options" | sed "s| $one | |")
-    done
-    for one in $added; do
-        options=$(echo "$options" | sed "s| ${one%%=*}=[^ ]* | |")
-    done
-    options=$(echo $options $added)
-    text=$(sed "s|^options .*|options $options|" "$entry")
-    echo "$text" > "$entry"
+    options=$(sed -n 's/^options[ \t]*//p' "$entry")
+    oldest=${oldest-$options}
+    case " $options " in
+    *' $kernelopts '*) ;;
+    *) rewrite "$entry" options "options $(update "$options")" ;;
+    esac
 done
+[ ! "$kernelopts" ] || rewrite "$environment" kernelopts= "kernelopts=$(update "$kernelopts")"
+cmdline=$tree/etc/kernel/cmdline
+if [ ! -f "$cmdline" ]; then
+    mkdir -p "$tree/etc/kernel"
+    echo "$oldest" | sed "s|[$]kernelopts|$kernelopts|" > "$cmdline"
+fi
+read -r old < "$cmdline"
+update "$old" > "$cmdline"
 """
 
 KERNEL_INSTALL: Final = r"""

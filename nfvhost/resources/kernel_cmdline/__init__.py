@@ -33,10 +33,12 @@ class KernelCmdline:
     """Arguments of the kernel, for isolation, hugepages at boot and the IOMMU.
 
     The boot loader that the machine really uses is asked: GRUB with a drop-in that is read last, entries of the Boot
-    Loader Specification by grubby, systemd-boot by kernel-install. Everyone else's arguments stay.
+    Loader Specification by grubby, systemd-boot by kernel-install. Everyone else's arguments stay. grubby is told to
+    leave /etc/default/grub alone, where it knows how: it would write over GRUB_CMDLINE_LINUX_DEFAULT as well.
 
     Configured: /etc/default/grub.d/zz-nfvhost.cfg and the menu that update-grub makes of it; or the entries of the
-        menu, with /etc/nfvhost/kernel-arguments to note which arguments are nfvhost's; or /etc/kernel/cmdline.
+        menu, with /etc/nfvhost/kernel-arguments to note which arguments are nfvhost's; /etc/kernel/cmdline, which
+        the next kernel takes its arguments from.
     Active: /proc/cmdline.
     Keys: the path of the file; `boot entries` where the files are right and the menu is not.
     Effect: at the next reboot.
@@ -160,9 +162,8 @@ class KernelCmdline:
     def image(self, state: State, changes: tuple[Change, ...]) -> State:
         # Other people's arguments may hold secrets; they are needed where nfvhost makes the file that holds them all.
         del changes
-        made = state.shared is not None and state.shared.content is None
-        foreign = state.foreign if made else ()
-        return replace(state, foreign=foreign, unknown=(), overrider=None, lines=(), active=None)
+        words = state.next_words if _makes_shared(state) else ()
+        return replace(state, foreign=(), next_words=words, unknown=(), overrider=None, lines=(), active=None)
 
     def foreign(self, machine: Machine, before: State, changes: tuple[Change, ...]) -> tuple[Problem, ...]:
         return foreign_files(machine.root, RESOURCE, _replacements(before, changes))
@@ -178,12 +179,13 @@ class KernelCmdline:
             return left  # a menu that does not follow its files is nobody's wish
         new = _arguments(changes[0].after)
         if not _differs(_lines(machine.root, before.loader), before.ours, new):
-            return ()
+            return _drop_shared(machine.root, before, where=where)
         try:
             _make_lines(machine, before, old=new, new=before.ours)
         except NfvhostError as error:
             return tuple(Problem(what=one.what, where=where, hint=one.hint) for one in error.problems)
-        return tuple(
+        left = _drop_shared(machine.root, before, where=where)
+        return left or tuple(
             Problem(what=f"{line.where} is not as before", where=where, hint=_hint(before))
             for line in _differs(_lines(machine.root, before.loader), before.ours, new)
         )
@@ -207,13 +209,15 @@ def _read_entries(machine: Machine, state: State) -> State:
     root = machine.root
     found = entries.lines(root)
     by_kernel_install = state.loader == "systemd-boot"
-    shared = read_image(root, entries.SHARED) if by_kernel_install else None
-    next_kernel = entries.shared_line(shared.content) if shared is not None else None
+    shared = read_image(root, entries.SHARED)
+    next_kernel = entries.shared_line(shared.content)
+    next_words = entries.shared_words(root, state.ours)
     program = "kernel-install" if by_kernel_install else "grubby"
     return replace(
         state,
         shared=shared,
-        foreign=entries.shared_words(root, state.ours) if by_kernel_install else entries.others(found, state.ours),
+        foreign=next_words if by_kernel_install else entries.others(found, state.ours),
+        next_words=next_words,
         lines=(*found, *((next_kernel,) if next_kernel is not None else ())),
         command=(program,) if machine.find(program) is not None else (),
         obstacle=None if found else _NO_ENTRIES,
@@ -227,6 +231,28 @@ def _lines(root: Root, loader: str | None) -> tuple[BootLine, ...]:
 def _stale(state: State, wanted: tuple[str, ...]) -> tuple[BootLine, ...]:
     """Entries of the menu that do not hold what the files say; nfvhost's own alone count."""
     return tuple(line for line in state.lines if missing(wanted, line.arguments))
+
+
+def _makes_shared(state: State) -> bool:
+    """Whether nfvhost makes the shared file; grubby makes it by itself, of an entry."""
+    return state.loader == "systemd-boot" and state.shared is not None and state.shared.content is None
+
+
+def _drop_shared(root: Root, before: State, *, where: str) -> tuple[Problem, ...]:
+    """What keeps the shared file that grubby has made from going again; one that says something else is another's."""
+    shared = before.shared
+    if before.loader != "bls" or shared is None or shared.content is not None:
+        return ()
+    now = entries.shared_line(root.read_bytes(shared.path))
+    if now is None and not any(map(root.exists, shared.absent_folders)):
+        return ()
+    if now is not None and not any(now.arguments == line.arguments for line in entries.lines(root)):
+        return ()
+    try:
+        root.remove_file(shared.path, folders=shared.absent_folders)
+    except NfvhostError as error:
+        return tuple(Problem(what=one.what, where=where, hint=one.hint) for one in error.problems)
+    return ()
 
 
 def _differs(lines: tuple[BootLine, ...], ours: tuple[str, ...], gone: tuple[str, ...]) -> tuple[BootLine, ...]:
@@ -294,8 +320,8 @@ def _replacements(state: State, changes: tuple[Change, ...]) -> tuple[Replacemen
         if change.key == state.own.path:
             render = grub.render if state.own.path == grub.DROP_IN else entries.render_note
             found.append(Replacement(before=state.own, content=render(new) if new else None, keys=keys))
-        if state.shared is not None:
-            content = entries.with_arguments(state.shared.content, state.foreign, old=state.ours, new=new)
+        if state.shared is not None and (state.shared.content is not None or _makes_shared(state)):
+            content = entries.with_arguments(state.shared.content, state.next_words, old=state.ours, new=new)
             found.append(Replacement(before=state.shared, content=content, keys=keys))
     return tuple(found)
 
@@ -305,6 +331,8 @@ def _make_lines(machine: Machine, state: State, *, old: tuple[str, ...], new: tu
     if state.loader == "bls":
         gone = [argument for argument in old if argument not in new]
         argv = ["grubby", "--update-kernel=ALL"]
+        if entries.grubby_spares_defaults(machine.root):
+            argv.append(entries.SPARE_DEFAULTS)
         argv += [f"--remove-args={' '.join(gone)}"] if gone else []
         argv += [f"--args={' '.join(new)}"] if new else []
         machine.check(argv, timeout_s=_TIMEOUT_S)

@@ -18,6 +18,10 @@ _GRUB_ENVIRONMENTS: Final = ("/boot/grub2/grubenv", "/boot/grub/grubenv", "/boot
 _VARIABLE: Final = re.compile(r"\$(\w+)")
 # kernel-install(8): without a file of arguments those of the running kernel are taken, but for the loader's own.
 _FALLBACK: Final = "/usr/lib/kernel/cmdline"
+# Without it grubby writes into each line of /etc/default/grub that begins with GRUB_CMDLINE_LINUX, that of
+# GRUB_CMDLINE_LINUX_DEFAULT too, which is another's (grubby-bls of 8.40-43 and later, update_bls_fragment).
+SPARE_DEFAULTS: Final = "--no-etc-grub-update"
+_GRUBBY: Final = ("/usr/sbin/grubby", "/usr/bin/grubby", "/sbin/grubby")
 _LOADERS_OWN: Final = ("BOOT_IMAGE=", "initrd=")
 
 
@@ -88,6 +92,11 @@ def with_arguments(
     for argument in old:
         text = re.sub(rf"(?<!\S){re.escape(argument)}(?:[ \t]+|(?!\S))", "", text, count=1)
     return (" ".join([text.rstrip(), *new]).lstrip() + "\n").encode(errors="surrogateescape")
+
+
+def grubby_spares_defaults(root: Root) -> bool:
+    """Whether the installed grubby, which is a script, can be told to leave /etc/default/grub alone."""
+    return any(SPARE_DEFAULTS.encode() in (root.read_bytes(path) or b"") for path in _GRUBBY)
 
 
 def kernels(root: Root) -> tuple[tuple[str, str], ...]:

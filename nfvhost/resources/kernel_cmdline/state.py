@@ -31,3 +31,4 @@ class State:
     command: tuple[str, ...]  # makes the lines of the files; empty where there is none
     obstacle: str | None  # why nfvhost cannot write them here
     active: tuple[str, ...] | None  # /proc/cmdline
+    next_words: tuple[Word, ...] = ()  # everyone else's arguments of the next kernel, where `shared` is to be made
