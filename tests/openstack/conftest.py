@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 import cloud_guest
@@ -48,6 +49,11 @@ def _obstacle() -> str | None:
     """Why no cloud can be started here."""
     if ROOM not in os.environ:
         return "a cloud wants a room of its own: ./tests/run.sh openstack"
+    counts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines() if "HugePages_" in line)
+    taken = int(counts["HugePages_Total"]) - int(counts["HugePages_Free"])
+    if taken:
+        # Nova does not see them go, and QEMU would die of it.
+        return f"{taken} hugepages are somebody else's"
     missing = [one for one in _PROGRAMS if shutil.which(one, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
     return f"not installed: {', '.join(missing)}" if missing else None
 
