@@ -15,6 +15,7 @@ from typing import Final
 import cloud_guest
 from cloud import Cloud, step, wait_until
 from openstack.connection import Connection
+from openstack.exceptions import raise_from_response
 
 from nfvhost.model.profile import CpuPolicy
 from nfvhost.model.vnf import GuestPages, Vnf, VnfImage
@@ -34,22 +35,26 @@ VNF: Final = Vnf(
     page_size=GuestPages.SMALL,
     image=VnfImage(name="nothing", file=str(cloud_guest.disk())),
 )
-# The fake driver knows no NUMA nodes, and the filter refuses it guests that have one.
-FILTERS: Final = "[filter_scheduler]\nenabled_filters = ComputeFilter,ImagePropertiesFilter\n"
+# The fake driver knows no NUMA nodes, and this filter refuses it guests that have one.
+FILTER: Final = ",NUMATopologyFilter"
 
 
 def start(cloud: Cloud) -> Connection:
     """The way to a cloud whose one compute host is of Nova's fake driver."""
     cloud.start_control()
     cloud.stop("nova-scheduler")
-    folder = Path("/etc/nova/nova-scheduler.conf.d")
-    folder.mkdir()
-    (folder / "10-filters.conf").write_text(FILTERS)
+    settings = Path("/etc/nova/nova.conf")
+    text = settings.read_text()
+    assert FILTER in text
+    settings.write_text(text.replace(FILTER, ""))
     cloud.start("nova-scheduler")
     cloud.start("nova-compute-fake")
     wait_until(lambda: cloud.query("placement", "SELECT id FROM inventories") != "", "an inventory in Placement")
     wait_until(lambda: cloud.query("nova_api", "SELECT host FROM host_mappings") != "", "a host of the cell")
-    return connect("lab")
+    connection = connect("lab")
+    quota = {"quota_set": {"instances": SERVERS, "cores": SERVERS}}
+    raise_from_response(connection.compute.put(f"/os-quota-sets/{connection.current_project_id}", json=quota))
+    return connection
 
 
 def seconds(connection: Connection, at_once: int) -> float:

@@ -90,6 +90,7 @@ state_path = {state}/nova
 instances_path = {state}/instances
 vif_plugging_timeout = 60
 report_interval = 5
+periodic_fuzzy_delay = 0
 service_down_time = 30
 default_schedule_zone = nova
 max_concurrent_builds = 3
