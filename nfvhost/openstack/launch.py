@@ -42,9 +42,10 @@ from nfvhost.openstack.networks import (
 from nfvhost.openstack.nova_host import nova_host
 from nfvhost.openstack.pinning import checks
 from nfvhost.openstack.servers import (
+    Watch,
     create_server,
     delete_servers,
-    find_server,
+    find_servers,
     fingerprint,
     power,
     runs,
@@ -98,6 +99,8 @@ class _Work:
     plan: Plan | None
     timeout_s: float
     tell: Tell
+    there: dict[str, Server]  # before this launch
+    watch: Watch
     servers: list[LaunchedServer] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     unsettled: dict[str, str] = field(
@@ -143,8 +146,8 @@ def launch(
     anything was made. ApplyError where servers do not run, with the cause of each: what this launch has made is gone
     then, or still there with `keep`; RollbackError where it could not be removed.
     """
-    _look_ahead(cloud, vnfs)
-    work = _Work(cloud=cloud, plan=plan, timeout_s=timeout_s, tell=tell)
+    there = _look_ahead(cloud, vnfs)
+    work = _Work(cloud=cloud, plan=plan, timeout_s=timeout_s, tell=tell, there=there, watch=Watch(cloud))
     try:
         _bring_all_up(work, [_ground(work, vnf) for vnf in vnfs], at_once=at_once)
     except BaseException as error:
@@ -160,11 +163,12 @@ def launch(
     return tuple(sorted(work.servers, key=lambda one: order[one.name]))
 
 
-def _look_ahead(cloud: Connection, vnfs: Sequence[Vnf]) -> None:
-    """Nothing, where no name is somebody else's and each VNF has an image to boot."""
+def _look_ahead(cloud: Connection, vnfs: Sequence[Vnf]) -> dict[str, Server]:
+    """The servers that are there already, by name, none of which is in the way."""
+    there = {name: server for vnf in vnfs for name, server in find_servers(cloud, vnf).items()}
     for vnf in vnfs:
         for name in vnf.names:
-            server = find_server(cloud, name, vnf)
+            server = there.get(name)
             if server is not None and server.status not in _OURS_TO_FINISH and not runs(server):
                 raise PreconditionError(
                     f"is {server.status} with its power {power(server)}",
@@ -177,6 +181,7 @@ def _look_ahead(cloud: Connection, vnfs: Sequence[Vnf]) -> None:
                     where=f"server {name}",
                     hint=f"`nfvhost destroy {vnf.name}` first: a running server does not change its shape",
                 )
+    return there
 
 
 def _bring_all_up(work: _Work, grounds: Sequence[_Ground], *, at_once: int) -> None:
@@ -264,7 +269,7 @@ def _bring_up(work: _Work, ground: _Ground, name: str) -> None:
         return
     start = now_s()
     vnf = ground.vnf
-    server = find_server(work.cloud, name, vnf)
+    server = work.there.get(name)
     outcome = Outcome.MADE
     if server is not None and runs(server):
         _settle(work, ground, server, Outcome.UNCHANGED, start)
@@ -276,7 +281,7 @@ def _bring_up(work: _Work, ground: _Ground, name: str) -> None:
         outcome = Outcome.TAKEN_UP
     else:
         server = _make(work, ground, name, server)
-    server = wait_server(work.cloud, server.id, timeout_s=work.timeout_s)
+    server = wait_server(work.cloud, server, work.watch, timeout_s=work.timeout_s)
     if runs(server):
         _settle(work, ground, server, outcome, start)
         del work.unsettled[name]
@@ -333,6 +338,8 @@ def _settle(work: _Work, ground: _Ground, server: Server, outcome: Outcome, star
 
 def _ports_in_order(cloud: Connection, vnf: Vnf, server: Server) -> list[Port]:
     """The server's ports as the document has them."""
+    if not vnf.ports:
+        return []
     with asking("Neutron", where=f"server {server.name}"):
         found = {str(port.name): port for port in cloud.network.ports(device_id=server.id)}
     names = [port_name(server.name, port, at) for at, port in enumerate(vnf.ports)]

@@ -6,8 +6,11 @@ Source: Nova's API 2.86; nova/compute/power_state.py.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
-from collections.abc import Sequence
+import re
+import threading
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -15,7 +18,7 @@ from openstack.compute.v2.server import Server
 from openstack.connection import Connection
 from openstack.exceptions import NotFoundException
 
-from nfvhost.access.clock import wait_for
+from nfvhost.access.clock import now_s, wait_for
 from nfvhost.errors import PreconditionError
 from nfvhost.model.server import ListedServer
 from nfvhost.model.vnf import Vnf
@@ -29,6 +32,8 @@ _POLL_S: Final = 1.0
 # Nova tells ACTIVE from its own records; what libvirt says may come a moment later, and so does the reason of an ERROR.
 _SETTLES_S: Final = 20.0
 _DELETE_S: Final = 120.0
+# In one request, whose URL has an end.
+_NAMES_AT_ONCE: Final = 32
 
 
 def power(server: Server) -> str:
@@ -41,19 +46,63 @@ def fingerprint(vnf: Vnf) -> str:
     return hashlib.sha256(repr(vnf).encode()).hexdigest()[:12]
 
 
-def find_server(cloud: Connection, name: str, vnf: Vnf) -> Server | None:
-    """The server of that name, which is of this VNF; None where there is none.
+def find_servers(cloud: Connection, vnf: Vnf) -> dict[str, Server]:
+    """Those servers of the VNF that are there, by name.
 
-    PreconditionError where the one that is there is somebody else's.
+    PreconditionError where one of its names is somebody else's.
     """
-    with asking("Nova", where=f"server {name}"):
-        found = [one for one in cloud.compute.servers(name=f"^{name}$") if one.name == name]
-        for one in found:
-            if vnf_of(one.metadata) != vnf.name:
-                raise PreconditionError(
-                    "is there and is not nfvhost's", where=f"server {name}", hint="give the VNF another name"
-                )
-        return found[0] if found else None
+    found = {}
+    for one in _named(cloud, vnf.names):
+        if vnf_of(one.metadata) != vnf.name:
+            raise PreconditionError(
+                "is there and is not nfvhost's", where=f"server {one.name}", hint="give the VNF another name"
+            )
+        found[str(one.name)] = one
+    return found
+
+
+def _named(cloud: Connection, names: Sequence[str]) -> list[Server]:
+    """The servers with these names, whoever made them."""
+    found: list[Server] = []
+    for at in range(0, len(names), _NAMES_AT_ONCE):
+        some = names[at : at + _NAMES_AT_ONCE]
+        # Nova takes it for a regular expression of its database's.
+        pattern = "|".join(re.escape(name) for name in some)
+        with asking("Nova"):
+            found += [one for one in cloud.compute.servers(name=f"^({pattern})$") if one.name in some]
+    return found
+
+
+class Watch:
+    """Servers that are being built: Nova is asked for all of them at once, however many threads wait for one each."""
+
+    def __init__(self, cloud: Connection) -> None:
+        self._cloud = cloud
+        self._lock = threading.Lock()
+        self._names: dict[str, str] = {}  # id -> name, of those that are waited for
+        self._building: set[str] = set()
+        self._asked_s: float | None = None
+
+    @contextlib.contextmanager
+    def waiting_for(self, server: str, name: str) -> Iterator[None]:
+        """The server is among those that are asked for."""
+        with self._lock:
+            self._names[server] = name
+            self._building.add(server)
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._names[server]
+
+    def is_built(self, server: str) -> bool:
+        """Whether Nova has finished with it, well or not, as of no more than _POLL_S ago."""
+        with self._lock:
+            if self._asked_s is None or now_s() - self._asked_s >= _POLL_S:
+                there = _named(self._cloud, list(self._names.values()))
+                self._building = set(self._names) - {one.id for one in there if one.status != "BUILD"}
+                self._asked_s = now_s()
+            return server not in self._building
 
 
 def create_server(
@@ -91,22 +140,23 @@ def create_server(
         )
 
 
-def wait_server(cloud: Connection, server: str, *, timeout_s: float) -> Server:
+def wait_server(cloud: Connection, server: Server, watch: Watch, *, timeout_s: float) -> Server:
     """The server, once it has been built or has failed, or after `timeout_s`; what runs has power as well."""
 
-    def look(*, settled: bool) -> Server | None:
-        with asking("Nova", where=f"server {server}"):
-            found: Server = cloud.compute.get_server(server)
-        unsettled = (found.status == "ACTIVE" and not runs(found)) or (found.status == "ERROR" and not found.fault)
-        return None if found.status == "BUILD" or (settled and unsettled) else found
+    def look() -> Server:
+        with asking("Nova", where=f"server {server.name}"):
+            found: Server = cloud.compute.get_server(server.id)
+        return found
 
-    built = wait_for(lambda: look(settled=False), timeout_s=timeout_s, interval_s=_POLL_S)
-    if built is not None:
-        built = wait_for(lambda: look(settled=True), timeout_s=_SETTLES_S, interval_s=_POLL_S)
-    if built is not None:
-        return built
-    with asking("Nova", where=f"server {server}"):
-        return cloud.compute.get_server(server)
+    def settled() -> Server | None:
+        found = look()
+        unsettled = (found.status == "ACTIVE" and not runs(found)) or (found.status == "ERROR" and not found.fault)
+        return None if unsettled else found
+
+    with watch.waiting_for(server.id, server.name):
+        built = wait_for(lambda: watch.is_built(server.id), timeout_s=timeout_s, interval_s=_POLL_S)
+    found = wait_for(settled, timeout_s=_SETTLES_S, interval_s=_POLL_S) if built else None
+    return found if found is not None else look()
 
 
 def runs(server: Server) -> bool:
