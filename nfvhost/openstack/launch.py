@@ -281,7 +281,7 @@ def _bring_up(work: _Work, ground: _Ground, name: str) -> None:
         outcome = Outcome.TAKEN_UP
     else:
         server = _make(work, ground, name, server)
-    server = wait_server(work.cloud, server, work.watch, timeout_s=work.timeout_s)
+    server = wait_server(work.cloud, server, vnf, work.watch, timeout_s=work.timeout_s)
     if runs(server):
         _settle(work, ground, server, outcome, start)
         del work.unsettled[name]

@@ -32,8 +32,6 @@ _POLL_S: Final = 1.0
 # Nova tells ACTIVE from its own records; what libvirt says may come a moment later, and so does the reason of an ERROR.
 _SETTLES_S: Final = 20.0
 _DELETE_S: Final = 120.0
-# In one request, whose URL has an end.
-_NAMES_AT_ONCE: Final = 32
 
 
 def power(server: Server) -> str:
@@ -51,56 +49,52 @@ def find_servers(cloud: Connection, vnf: Vnf) -> dict[str, Server]:
 
     PreconditionError where one of its names is somebody else's.
     """
-    found = {}
-    for one in _named(cloud, vnf.names):
+    found = _named(cloud, vnf)
+    for name, one in found.items():
         if vnf_of(one.metadata) != vnf.name:
             raise PreconditionError(
-                "is there and is not nfvhost's", where=f"server {one.name}", hint="give the VNF another name"
+                "is there and is not nfvhost's", where=f"server {name}", hint="give the VNF another name"
             )
-        found[str(one.name)] = one
     return found
 
 
-def _named(cloud: Connection, names: Sequence[str]) -> list[Server]:
-    """The servers with these names, whoever made them."""
-    found: list[Server] = []
-    for at in range(0, len(names), _NAMES_AT_ONCE):
-        some = names[at : at + _NAMES_AT_ONCE]
-        # Nova takes it for a regular expression of its database's.
-        pattern = "|".join(re.escape(name) for name in some)
-        with asking("Nova"):
-            found += [one for one in cloud.compute.servers(name=f"^({pattern})$") if one.name in some]
-    return found
+def _named(cloud: Connection, vnf: Vnf) -> dict[str, Server]:
+    """The servers with the VNF's names, whoever made them."""
+    # A regular expression of Nova's database: it may hold no `|` (nova/db/main/api.py, _safe_regex_mysql).
+    pattern = f"^{re.sub('[^A-Za-z0-9_-]', '.', vnf.name)}(-[0-9]+)?$"
+    names = frozenset(vnf.names)
+    with asking("Nova"):
+        return {str(one.name): one for one in cloud.compute.servers(name=pattern) if one.name in names}
 
 
 class Watch:
-    """Servers that are being built: Nova is asked for all of them at once, however many threads wait for one each."""
+    """Servers that are being built: Nova is asked for all those of a VNF at once, however many threads wait."""
 
     def __init__(self, cloud: Connection) -> None:
         self._cloud = cloud
         self._lock = threading.Lock()
-        self._names: dict[str, str] = {}  # id -> name, of those that are waited for
+        self._vnfs: dict[str, Vnf] = {}  # of the ids that are waited for
         self._building: set[str] = set()
         self._asked_s: float | None = None
 
     @contextlib.contextmanager
-    def waiting_for(self, server: str, name: str) -> Iterator[None]:
-        """The server is among those that are asked for."""
+    def waiting_for(self, server: str, vnf: Vnf) -> Iterator[None]:
+        """The server, by its id, is among those that are asked for."""
         with self._lock:
-            self._names[server] = name
+            self._vnfs[server] = vnf
             self._building.add(server)
         try:
             yield
         finally:
             with self._lock:
-                del self._names[server]
+                del self._vnfs[server]
 
     def is_built(self, server: str) -> bool:
         """Whether Nova has finished with it, well or not, as of no more than _POLL_S ago."""
         with self._lock:
             if self._asked_s is None or now_s() - self._asked_s >= _POLL_S:
-                there = _named(self._cloud, list(self._names.values()))
-                self._building = set(self._names) - {one.id for one in there if one.status != "BUILD"}
+                there = [one for vnf in set(self._vnfs.values()) for one in _named(self._cloud, vnf).values()]
+                self._building = set(self._vnfs) - {str(one.id) for one in there if one.status != "BUILD"}
                 self._asked_s = now_s()
             return server not in self._building
 
@@ -140,8 +134,8 @@ def create_server(
         )
 
 
-def wait_server(cloud: Connection, server: Server, watch: Watch, *, timeout_s: float) -> Server:
-    """The server, once it has been built or has failed, or after `timeout_s`; what runs has power as well."""
+def wait_server(cloud: Connection, server: Server, vnf: Vnf, watch: Watch, *, timeout_s: float) -> Server:
+    """The server of the VNF, once it has been built or has failed, or after `timeout_s`; what runs has power too."""
 
     def look() -> Server:
         with asking("Nova", where=f"server {server.name}"):
@@ -153,7 +147,7 @@ def wait_server(cloud: Connection, server: Server, watch: Watch, *, timeout_s: f
         unsettled = (found.status == "ACTIVE" and not runs(found)) or (found.status == "ERROR" and not found.fault)
         return None if unsettled else found
 
-    with watch.waiting_for(server.id, server.name):
+    with watch.waiting_for(server.id, vnf):
         built = wait_for(lambda: watch.is_built(server.id), timeout_s=timeout_s, interval_s=_POLL_S)
     found = wait_for(settled, timeout_s=_SETTLES_S, interval_s=_POLL_S) if built else None
     return found if found is not None else look()

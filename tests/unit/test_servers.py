@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ pytestmark = [
     # openstacksdk warns of what its next release drops, and calls itself so.
     pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK50Warning"),
 ]
+WEB = Vnf(name="web", vcpus=1, memory_mib=64, count=4)
 LISTING = "GET /v2.1/servers/detail compute 2.86"
 
 
@@ -35,18 +37,18 @@ def test_nova_is_asked_once_for_all_servers_that_are_waited_for(cloud: SmallClou
     watch = Watch(connect())
     with ExitStack() as waits:
         for at in (1, 2, 3):
-            waits.enter_context(watch.waiting_for(f"id-web_{at}", f"web-{at}"))
+            waits.enter_context(watch.waiting_for(f"id-web_{at}", WEB))
         assert [watch.is_built(f"id-web_{at}") for at in (1, 2, 3)] == [True, False, True]
         assert cloud.requests.count(LISTING) == 1
         # Made after Nova was asked: nothing is known of it yet.
-        waits.enter_context(watch.waiting_for("id-web_4", "web-4"))
+        waits.enter_context(watch.waiting_for("id-web_4", WEB))
         assert not watch.is_built("id-web_4")
         assert cloud.requests.count(LISTING) == 1
 
 
 def test_the_servers_of_a_vnf_are_found_by_name_with_one_question(cloud: SmallCloud) -> None:
     listed(cloud, web_1="ACTIVE", web_10="ACTIVE", other="ACTIVE")
-    found = find_servers(connect(), Vnf(name="web", vcpus=1, memory_mib=64, count=2))
+    found = find_servers(connect(), replace(WEB, count=2))
     assert list(found) == ["web-1"]
     assert cloud.requests.count(LISTING) == 1
 
