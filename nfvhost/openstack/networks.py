@@ -5,6 +5,9 @@ Source: Neutron's API v2, with its extensions provider, mtu, port-security, bind
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 from openstack.connection import Connection
@@ -63,7 +66,8 @@ def ensure_network(cloud: Connection, port: VnfPort) -> tuple[Network, bool]:
         if network is None:
             mtu = {} if port.mtu is None else {"mtu": port.mtu}
             network = cloud.network.create_network(name=name, **segment, **mtu)
-            cloud.network.set_tags(network, tags())
+            with _or_gone(partial(cloud.network.delete_network, network)):
+                cloud.network.set_tags(network, tags())
         if port.subnet is not None:
             network = _ensure_subnet(cloud, network, port.subnet)
         elif made and not _addressless(cloud):
@@ -128,8 +132,19 @@ def ensure_port(
         port = cloud.network.create_port(
             name=name, network_id=network.id, binding_vnic_type=VNIC_TYPES[wish.type], **settings
         )
-        cloud.network.set_tags(port, tags(vnf.name))
+        with _or_gone(partial(cloud.network.delete_port, port)):
+            cloud.network.set_tags(port, tags(vnf.name))
         return port
+
+
+@contextlib.contextmanager
+def _or_gone(undo: Callable[[], object]) -> Iterator[None]:
+    """What was just made is marked, or gone again: without its mark nobody would find it."""
+    try:
+        yield
+    except BaseException:
+        undo()
+        raise
 
 
 def ensure_policy(cloud: Connection, vnf: Vnf, at: int) -> tuple[QoSPolicy | None, bool]:
@@ -149,7 +164,8 @@ def ensure_policy(cloud: Connection, vnf: Vnf, at: int) -> tuple[QoSPolicy | Non
             # Its rules may be those of an older document, or not all there.
             cloud.network.delete_qos_policy(old)
         policy = cloud.network.create_qos_policy(name=name, description=vnf.description)
-        cloud.network.set_tags(policy, tags(vnf.name))
+        with _or_gone(partial(cloud.network.delete_qos_policy, policy)):
+            cloud.network.set_tags(policy, tags(vnf.name))
         for direction in ("egress", "ingress"):
             if wish.max_mbps is not None:
                 most = wish.max_mbps * _KBPS
