@@ -30,8 +30,9 @@ down() {
             kill $(ip netns pids "l3vpn-$name")
         fi
     done 2>/dev/null
-    # shellcheck disable=SC2046 # one word for each process
-    kill $(cat "$work"/watch-*.pid) 2>/dev/null
+    for file in "$work"/watch-*.pid; do
+        [ ! -e "$file" ] || ! grep -qs "$work" "/proc/$(cat "$file")/cmdline" || kill "$(cat "$file")"
+    done
     wait 2>/dev/null
     for edge in west east; do "$nfvhost" sandbox down --name "l3vpn-$edge" >/dev/null 2>&1 & done
     wait
