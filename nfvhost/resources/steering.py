@@ -20,7 +20,7 @@ from nfvhost.resources import Unmet
 
 RESOURCE: Final = "steering"
 # What guests see as the sender of what comes back, and may name as their gateway's: "nfv" in ASCII, administered here.
-GATEWAY_MAC: Final = "02:6e:66:76:ff:01"
+_GATEWAY_MAC: Final = "02:6e:66:76:ff:01"
 # Above all that Neutron's agent has in table 0 (neutron/plugins/ml2/drivers/openvswitch/agent, at most 105). The length
 # of a prefix is added, so that the longest one wins.
 _INTO: Final = 20000
@@ -221,13 +221,9 @@ def parse_key(key: str) -> SwitchFlow:
     return SwitchFlow(bridge=bridge, priority=int(priority), match=tuple(words), actions="", ours=True)
 
 
-def is_steered(tunnel: TunnelPlan) -> bool:
-    """Whether the plan says the flows of this tunnel."""
-    return tunnel.guest_port is not None and tunnel.guest_mac is not None
-
-
 def _steered(plan: Plan) -> tuple[TunnelPlan, ...]:
-    return tuple(one for one in plan.tunnels if is_steered(one))
+    """The tunnels whose flows the plan says."""
+    return tuple(one for one in plan.tunnels if one.guest_port is not None and one.guest_mac is not None)
 
 
 def _into(tunnel: TunnelPlan) -> Iterator[Want]:
@@ -250,7 +246,7 @@ def _into(tunnel: TunnelPlan) -> Iterator[Want]:
 
 
 def _back(plan: Plan, tunnel: TunnelPlan) -> Iterator[Want]:
-    actions = f"set_field:{GATEWAY_MAC}->eth_src,set_field:{tunnel.guest_mac}->eth_dst,output:{tunnel.guest_port}"
+    actions = f"set_field:{_GATEWAY_MAC}->eth_src,set_field:{tunnel.guest_mac}->eth_dst,output:{tunnel.guest_port}"
     for port in (tunnel.name, *_receivers(plan, tunnel)):
         yield Want(
             flow=SwitchFlow(
@@ -396,4 +392,4 @@ def _where(change: Change) -> str:
     return f"{RESOURCE}: {change.key}"
 
 
-__all__ = ["GATEWAY_MAC", "RESOURCE", "State", "Steering", "is_steered", "lost_flows", "make_again", "target_of"]
+__all__ = ["RESOURCE", "State", "Steering", "key_of", "lost_flows", "make_again", "parse_key", "target_of"]
