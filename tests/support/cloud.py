@@ -43,8 +43,9 @@ _APPLICATIONS: Final = {
     "neutron": "neutron.wsgi.api",
     "nova-api": "nova.wsgi.osapi_compute",
 }
-# Nova's API waits for Neutron's, and Neutron's tells Nova's of ports.
-_WORKERS: Final = {"keystone": 2, "nova-api": 2}
+# Nova's API waits for Neutron's, and Neutron's tells Nova's of ports. Keystone is one, since what it keeps in mind of
+# tokens, which each request of all others asks for, is its process's own.
+_WORKERS: Final = {"nova-api": 2}
 # What of a plan makes a compute host; packages and boots are not this tier's.
 APPLIED: Final = ("hugepages", "vhost_sockets", "ovs_dpdk", "neutron_conf", "nova_conf")
 # The empty folder that cloud_room.sh has made.

@@ -137,6 +137,9 @@ key_repository = {keys}
 key_repository = {keys}
 [identity]
 password_hash_rounds = 4
+[cache]
+enabled = true
+backend = dogpile.cache.memory
 """,
         "placement/placement.conf": f"""[placement_database]
 connection = {connection("placement")}
