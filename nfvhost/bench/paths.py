@@ -97,9 +97,8 @@ def path_kind(text: str) -> PathKind:
 def opened(kind: PathKind, sandbox: Sandbox, plan: Plan, *, queue_size: int = QUEUE_SIZE) -> Iterator[Path]:
     """The path, made on the sandbox by the plan's settings of Open vSwitch; its bridge is gone afterwards.
 
-    Its sockets have paths that none had before: a guest that hangs up while its port is deleted may leave DPDK with a
-    connection to be made again for a port that is gone (lib/vhost/socket.c: vhost_user_read_cb adds it after
-    rte_vhost_driver_unregister has looked), and whoever listens there next would have it.
+    Its sockets have paths that none had before: what Open vSwitch may still connect to for a port that is gone finds
+    nobody there.
     """
     with tempfile.TemporaryDirectory(prefix="bench-", dir=sandbox.run_dir) as sockets:
         try:
