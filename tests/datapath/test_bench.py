@@ -209,7 +209,7 @@ def test_testpmd_says_what_comes_through_at_full_speed_and_no_rate_without_loss(
 @pytest.mark.parametrize("path", ["port", "kernel"])
 def test_a_run_writes_all_that_a_colleague_asks_for_and_leaves_nothing(tmp_path: Path, path: str) -> None:
     document, table, picture = tmp_path / "result.json", tmp_path / "result.csv", tmp_path / "result.svg"
-    words = ["bench", "run", "--path", path, "--frames", "64", "--trial", "0.1", "--line-rate", "10000"]
+    words = ["bench", "run", "--path", path, "--frames", "64", "--trial", "0.05", "--line-rate", "10000"]
     files = ["-o", str(document), "--csv", str(table), "--plot", str(picture)]
     done = CliRunner().invoke(app, [*words, *files, "--json"])
     assert done.exit_code == 0, done.output
