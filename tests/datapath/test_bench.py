@@ -73,10 +73,10 @@ def place() -> Iterator[Sandbox]:
         yield made
 
 
-def whole(measurer: Measurer) -> Trial:
+def whole(measurer: Measurer, *, load_pps: float) -> Trial:
     """A gentle trial of which nothing was lost; the last one where each lost something."""
     for _ in range(TRIES):
-        trial = measurer.measure(duration_s=0.5, load_pps=GENTLE_PPS)
+        trial = measurer.measure(duration_s=0.5, load_pps=load_pps)
         assert trial.intended == trial.sent + trial.refused + trial.behind
         assert trial.received <= trial.sent
         if trial.loss_ratio == 0 and trial.kept_up:
@@ -106,13 +106,15 @@ def counted(place: Sandbox, port: str) -> tuple[int, int]:
 def test_a_gentle_rate_crosses_each_path_whole(
     place: Sandbox, plan: Plan, host: Host, kind: PathKind, generator: Generator
 ) -> None:
+    # Without a thread of its own, the switch takes turns with the generator: sockets have to hold what comes meanwhile.
+    load_pps = GENTLE_PPS if kind.polled else GENTLE_PPS / 10
     with opened(kind, place, plan) as path:
         assert generator.refusal(path.ends) is None
         with through(generator, path.ends, Load(frames=IMIX, flows=10), generator_cpus(plan, host)) as measurer:
-            trial = whole(measurer)
+            trial = whole(measurer, load_pps=load_pps)
     assert trial.received == trial.sent
     # Never faster than asked; on a busy machine slower, and then it says so.
-    assert 0 < trial.sent <= GENTLE_PPS * trial.duration_s * 1.01
+    assert 0 < trial.sent <= load_pps * trial.duration_s * 1.01
     assert trial.behind == trial.intended - trial.sent
 
 
