@@ -25,6 +25,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import hypothesis
 import pytest
 from ovs_plans import OvsPlans
 from unpack import unpack
@@ -37,6 +38,9 @@ CHECKOUT: Final = Path(__file__).resolve().parent.parent
 CORPUS: Final = Path(os.environ.get("NFVHOST_CORPUS") or CHECKOUT.parent / "shared" / "hosts")
 UNIT: Final = CHECKOUT / "tests" / "unit"
 _SUFFIX: Final = ".tar.xz"
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("nfvhost", deadline=None)
+hypothesis.settings.load_profile("nfvhost")
 
 
 class Machine:

@@ -109,9 +109,7 @@ def words(form: texts.Form | None) -> st.SearchStrategy[str]:
 
 
 # Ten plans a second are drawn, not thousands: a plan has two hundred values.
-often = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+often = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 @often

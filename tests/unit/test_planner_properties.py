@@ -37,7 +37,7 @@ from nfvhost.model.profile import (
 )
 from nfvhost.planner import make_plan
 
-MANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite

@@ -86,7 +86,7 @@ _WORDS = st.text(alphabet="ab= \"'\\$#{}A", max_size=12)
 
 
 @pytest.mark.outside("sh itself is the oracle")
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.lists(_WORDS, min_size=1, max_size=3))
 @example(["= A\\", ""])
 def test_what_is_known_agrees_with_sh(words: list[str]) -> None:
