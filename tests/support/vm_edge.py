@@ -21,7 +21,8 @@ WAN: Final = "0000:22:00.0"
 PF: Final = "0000:21:00.0"
 # PCI devices 1 to 4 of the PF: igb's VFs are two functions apart (VF stride of the 82576).
 VFS: Final = ("0000:21:10.0", "0000:21:10.2", "0000:21:10.4", "0000:21:10.6")
-# What guests open -> its VF, of the card that speaks virtio.
+# The card that speaks virtio; what guests open -> its VF.
+VDPA_PF: Final = "0000:65:00.0"
 VDPA_FILES: Final = {"/dev/vhost-vdpa-0": "0000:65:00.1", "/dev/vhost-vdpa-1": "0000:65:00.2"}
 HOST_CPUS: Final = CpuSet.parse("0-1")
 PMD_CPUS: Final = CpuSet.parse("2-3")

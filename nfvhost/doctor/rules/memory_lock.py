@@ -24,7 +24,9 @@ RULE: Final = Rule(
     name="memory-lock",
     severity=Severity.WARNING,
     sees="a process with a VFIO or vDPA device whose RLIMIT_MEMLOCK is below its memory",
-    why="devices need their memory pinned: mapping fails with ENOMEM, often only when another device is added",
+    # drivers/vhost/vhost.c, vhost_chr_write_iter: EFAULT whatever went wrong.
+    why="devices need their memory pinned: mapping fails with ENOMEM, with a vDPA device 'Bad address', often only"
+    " when another device is added",
     hint="LimitMEMLOCK=infinity in its unit, or hard_limit of <memtune> for a guest of libvirt",
     look=_look,
 )
