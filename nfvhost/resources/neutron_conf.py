@@ -50,7 +50,7 @@ Active: what oslo.config makes of all files of the agent, in their order.
 Keys: section and option: `[ovs] bridge_mappings`.
 Effect: at the next start of neutron-openvswitch-agent; now where it does not run.
 Refuses: a file that is read later and says otherwise, by its name and value; an agent in a container, whose deployer
-    gets the settings by `nfvhost export`; a value with the end of a line or a `$` in it.
+    gets the settings (docs/openstack.md); a value with the end of a line or a `$` in it.
 Rollback: the drop-in as it was, or none.
 Source: the command line and unit of neutron-openvswitch-agent; neutron/conf/plugins/ml2/drivers/ovs_conf.py.
 """

@@ -95,7 +95,7 @@ Keys: section and option: `[compute] cpu_dedicated_set`; of those with several v
     `[pci] device_spec 0000:21:00.0`.
 Effect: at the next start of nova-compute; now where it does not run.
 Refuses: a file that is read later and says otherwise, by its name and value; `vcpu_pin_set` beside
-    `cpu_dedicated_set`; a nova-compute in a container, whose deployer gets the settings by `nfvhost export`; a value
+    `cpu_dedicated_set`; a nova-compute in a container, whose deployer gets the settings (docs/openstack.md); a value
     with the end of a line or a `$` in it.
 Rollback: the drop-in as it was, or none.
 Source: the command line and unit of nova-compute; nova/conf/compute.py, nova/conf/pci.py.

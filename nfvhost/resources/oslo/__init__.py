@@ -132,7 +132,7 @@ class OsloConf:
                 Problem(
                     what=f"{self.service.program} runs in a container, with files of its own",
                     where=self.resource,
-                    hint="give its deployer the settings: nfvhost export",
+                    hint="give its deployer the settings: docs/openstack.md says which and where",
                 )
             )
         found += [
