@@ -574,7 +574,8 @@ def _image(row: Row, columns: Iterable[str]) -> Image:
     return tuple(
         (column, json.dumps(data[column].to_json(), sort_keys=True))
         for column in columns
-        if column in data and not data[column].is_default()
+        # What has no value is at its default, and most columns are; the library takes its time to say so.
+        if column in data and data[column].values and not data[column].is_default()
     )
 
 

@@ -236,16 +236,31 @@ class Store:
 
         PreconditionError where there is none, or where it is damaged in the middle.
         """
+        return _parsed(self._content(number), self._path(number))
+
+    def has_ended(self) -> bool:
+        """Whether the newest journal is whole and closes with an end: whatever it was, it is not half done.
+
+        Restores no record: most applies find nothing to do.
+        """
+        numbers = self.ids()
+        *lines, torn = self._content(numbers[0]).rstrip(b"\0").split(b"\n") if numbers else [b""]
+        if torn or not lines or not all(map(_is_whole, lines)):
+            return False
+        first, last = _body(lines[0]), _body(lines[-1])
+        known = first is not None and first.get("version") in _READABLE
+        return known and last is not None and last.get("kind") == "end"
+
+    def _content(self, number: int) -> bytes:
         path = self._path(number)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             with open(descriptor, "rb") as file:
                 if os.fstat(descriptor).st_uid not in _trusted():
                     raise PreconditionError("is not this user's own file, so another may have written it", where=path)
-                content = file.read()
+                return file.read()
         except OSError as error:
             raise self._unreadable(error, path) from error
-        return _parsed(content, path)
 
     def journals(self) -> Iterator[Journal]:
         """The journals of applies that may have changed something, newest first."""
@@ -418,14 +433,18 @@ def _parsed(content: bytes, path: str) -> Journal | None:
 
 def _body(line: bytes) -> dict[str, Any] | None:
     """The record of a line; None where the line is not what was written."""
-    parts = _LINE.fullmatch(line)
-    if parts is None or int(parts["crc"], 16) != zlib.crc32(parts["record"]):
+    if not _is_whole(line):
         return None
     try:
-        body = json.loads(parts["record"])
+        body = json.loads(line)["record"]
     except ValueError:
         return None
     return body if isinstance(body, dict) else None
+
+
+def _is_whole(line: bytes) -> bool:
+    parts = _LINE.fullmatch(line)
+    return parts is not None and int(parts["crc"], 16) == zlib.crc32(parts["record"])
 
 
 def _damaged(path: str, line: int, what: str) -> PreconditionError:

@@ -163,6 +163,8 @@ def half_done(store: Store) -> PastApply | None:
 
     Nothing begins while one is half done, so it is the newest that is not taken back.
     """
+    if store.has_ended():
+        return None
     one = newest(store)
     return one if one is not None and one.stage in HALF_DONE else None
 

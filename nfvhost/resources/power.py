@@ -248,22 +248,25 @@ def _clocked(root: Root, cpus: CpuSet, wanted: str) -> State:
 
 def _idle(root: Root, cpus: CpuSet, *, above_us: int) -> tuple[IdleState, ...]:
     """Source: /sys/devices/system/cpu/cpu<N>/cpuidle/state<M>; CPUs of one machine may have different ones."""
-    found: dict[tuple[int, str, int], tuple[CpuSet, CpuSet]] = {}
+    found: dict[tuple[int, int], tuple[CpuSet, CpuSet]] = {}
+    names: dict[tuple[int, int], str] = {}
     for cpu in cpus - _offline(root):
         folder = f"{_CPUS}/cpu{cpu}/cpuidle"
         for number in _numbers(root, folder, _STATE):
             latency = root.read_count(f"{folder}/state{number}/latency")
             if latency is None or latency <= above_us:
                 continue
-            key = (number, root.read_line(f"{folder}/state{number}/name") or f"state{number}", latency)
+            key = (number, latency)
+            if key not in names:
+                names[key] = root.read_line(f"{folder}/state{number}/name") or f"state{number}"
             enabled, disabled = found.get(key, (EMPTY, EMPTY))
             if root.read_line(f"{folder}/state{number}/disable") == "0":
                 found[key] = (enabled | CpuSet((cpu,)), disabled)
             else:
                 found[key] = (enabled, disabled | CpuSet((cpu,)))
     return tuple(
-        IdleState(number=number, name=name, latency_us=latency, enabled=enabled, disabled=disabled)
-        for (number, name, latency), (enabled, disabled) in sorted(found.items())
+        IdleState(number=key[0], name=names[key], latency_us=key[1], enabled=enabled, disabled=disabled)
+        for key, (enabled, disabled) in sorted(found.items())
     )
 
 

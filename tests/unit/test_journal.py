@@ -105,6 +105,23 @@ def test_a_line_cut_off_at_any_byte_tells_of_nothing(bench: Machine, path: Path,
         journal = read(bench)
         assert journal.records == whole.records[:-1]
         assert journal.end is None
+        assert not Store(bench).has_ended()
+
+
+def test_only_a_whole_journal_of_a_known_version_that_closes_with_its_end_has_ended(bench: Machine, path: Path) -> None:
+    assert not Store(bench).has_ended()
+    written(bench)
+    whole = path.read_bytes()
+    assert Store(bench).has_ended()
+    path.write_bytes(whole + b"\0" * 4096)
+    assert Store(bench).has_ended()
+    path.write_bytes(whole.replace(b'"started"', b'"startee"'))
+    assert not Store(bench).has_ended()
+    path.unlink()
+    writer = Store(bench).create(lambda number: replace(begin(number), version=3))
+    writer.add(MORE[-1])
+    writer.close()
+    assert not Store(bench).has_ended()
 
 
 def test_a_journal_cut_off_at_any_byte_before_the_first_change_counts_for_nothing(bench: Machine, path: Path) -> None:
