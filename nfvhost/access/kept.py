@@ -103,14 +103,15 @@ class KeptRoot(Root):
         self._inner.write_attribute(path, text)
 
     def _kept(self, way: str, read: Callable[[str], T], path: str) -> T:
-        if self._ended or path in _COUNTERS:
-            return read(path)
         now = moment()
         if now != self._moment:
             self._known.clear()
             self._moment = now
-        known = self._known[way]
-        if path not in known:
-            known[path] = read(path)
-        found: T = known[path]
+        known: dict[str, T] = self._known[way]
+        try:
+            return known[path]
+        except KeyError:
+            found = read(path)
+        if not self._ended and path not in _COUNTERS:
+            known[path] = found
         return found

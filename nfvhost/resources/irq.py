@@ -84,7 +84,7 @@ class Irq:
     """
 
     settle_s: float = 2.0
-    watch_s: float = 0.1
+    watch_s: float = 0.05
 
     @property
     def name(self) -> str:

@@ -248,7 +248,7 @@ def _clocked(root: Root, cpus: CpuSet, wanted: str) -> State:
 
 def _idle(root: Root, cpus: CpuSet, *, above_us: int) -> tuple[IdleState, ...]:
     """Source: /sys/devices/system/cpu/cpu<N>/cpuidle/state<M>; CPUs of one machine may have different ones."""
-    found: dict[tuple[int, int], tuple[CpuSet, CpuSet]] = {}
+    found: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
     names: dict[tuple[int, int], str] = {}
     for cpu in cpus - _offline(root):
         folder = f"{_CPUS}/cpu{cpu}/cpuidle"
@@ -259,13 +259,16 @@ def _idle(root: Root, cpus: CpuSet, *, above_us: int) -> tuple[IdleState, ...]:
             key = (number, latency)
             if key not in names:
                 names[key] = root.read_line(f"{folder}/state{number}/name") or f"state{number}"
-            enabled, disabled = found.get(key, (EMPTY, EMPTY))
-            if root.read_line(f"{folder}/state{number}/disable") == "0":
-                found[key] = (enabled | CpuSet((cpu,)), disabled)
-            else:
-                found[key] = (enabled, disabled | CpuSet((cpu,)))
+            enabled, disabled = found.setdefault(key, ([], []))
+            (enabled if root.read_line(f"{folder}/state{number}/disable") == "0" else disabled).append(cpu)
     return tuple(
-        IdleState(number=key[0], name=names[key], latency_us=key[1], enabled=enabled, disabled=disabled)
+        IdleState(
+            number=key[0],
+            name=names[key],
+            latency_us=key[1],
+            enabled=CpuSet(enabled),
+            disabled=CpuSet(disabled),
+        )
         for key, (enabled, disabled) in sorted(found.items())
     )
 

@@ -17,6 +17,7 @@ from nfvhost.resources.iommu import has_groups, iommu_group
 
 DEVICES: Final = "/sys/bus/pci/devices"
 DRIVERS: Final = "/sys/bus/pci/drivers"
+_DRIVERCTL: Final = "/etc/driverctl.d"
 _KEY: Final = re.compile(r"(?P<pci>\S+)(?: vf (?P<vf>\d+))?")
 # drivers/pci/pci-sysfs.c, driver_override_show: what printf makes of none.
 _NO_OVERRIDE: Final = frozenset({None, "(null)"})
@@ -48,7 +49,7 @@ class Function:
     override: str | None = None  # `driver_override`
     group: int | None = None  # the link `iommu_group`; None without one, and of those that vfio makes itself
     mates: tuple[Mate, ...] = ()  # /sys/kernel/iommu_groups/<N>/devices
-    vfs: int = 0  # `sriov_numvfs`
+    vfs: int = 0  # `sriov_numvfs`, where its driver is to go
     up: tuple[str, ...] = ()  # its interfaces that are up: `net/<name>/flags`
     driverctl: str | None = None  # what driverctl(8) binds it to at each boot: /etc/driverctl.d/pci-<address>
     holders: tuple[str, ...] = ()  # who has it open (/proc/<pid>/fd); asked for only where it is to leave such a driver
@@ -124,6 +125,7 @@ def _function(root: Root, target: Target) -> Function:
     group = iommu_group(root, bare.pci)
     leaves = bare.driver != target.driver
     held = leaves and is_userspace(bare.driver)
+    name = f"pci-{bare.pci}"
     return Function(
         key=bare.key,
         pci=bare.pci,
@@ -133,9 +135,9 @@ def _function(root: Root, target: Target) -> Function:
         override=bare.override,
         group=group,
         mates=_mates(root, group, bare.pci) if group is not None else (),
-        vfs=root.read_count(f"{folder}/sriov_numvfs") or 0,
+        vfs=(root.read_count(f"{folder}/sriov_numvfs") or 0) if leaves else 0,
         up=_up(root, folder) if leaves else (),
-        driverctl=root.read_line(f"/etc/driverctl.d/pci-{bare.pci}"),
+        driverctl=root.read_line(f"{_DRIVERCTL}/{name}") if name in root.list_dir(_DRIVERCTL) else None,
         holders=vfio_holders(root, (bare.pci,)).get(bare.pci, ()) if held else (),
     )
 
