@@ -147,7 +147,9 @@ def test_an_apply_that_nobody_confirms_goes_back_when_the_link_is_gone(planned: 
         monitor.ask("set_link", {"name": "mgmt", "up": False})
     try:
         with step("the way back"):
-            planned.shell("until nfvhost history --json | grep -q 'rolled'; do sleep 5; done", timeout_s=LONG_S)
+            planned.shell(
+                """until nfvhost history --json | grep -q '"rolled-back"'; do sleep 5; done""", timeout_s=LONG_S
+            )
         assert vm_edge.traces(planned) == before
     finally:
         with planned.monitor() as monitor:
