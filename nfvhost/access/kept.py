@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from nfvhost.access.clock import moment
+from nfvhost.access.interrupts import COUNTERS
 from nfvhost.access.root import Look, Root
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 # They run on by themselves: whoever reads them twice asks for the difference.
-_COUNTERS: Final = frozenset({"/proc/interrupts"})
+_COUNTERS: Final = frozenset({COUNTERS})
 
 
 class KeptRoot(Root):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Final
 
-from nfvhost.access.clock import wait_for
 from nfvhost.access.machine import Machine
 from nfvhost.access.switch_flows import FlowTables, RunningFlowTables, SwitchFlow, SwitchFlows
 from nfvhost.errors import ApplyError, NfvhostError, Problem
@@ -17,6 +16,7 @@ from nfvhost.model.plan import OvsBridge, Plan, TunnelPlan
 from nfvhost.model.profile import TunnelType
 from nfvhost.model.report import Drift
 from nfvhost.resources import Unmet
+from nfvhost.resources.settling import settled
 
 RESOURCE: Final = "steering"
 # What guests see as the sender of what comes back, and may name as their gateway's: "nfv" in ASCII, administered here.
@@ -104,20 +104,10 @@ class Steering:
         )
 
     def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
-        last: tuple[Drift, ...] = ()
-
-        def as_planned() -> bool:
-            nonlocal last, seen
-            changes = self.diff(self.read(machine, plan) if seen is None else seen, plan)
-            seen = None
-            last = tuple(
-                Drift(resource=RESOURCE, key=one.key, planned=one.after, actual=one.before, hint=_HINT)
-                for one in changes
-            )
-            return not last
-
-        wait_for(as_planned, timeout_s=self.settle_s, interval_s=_INTERVAL_S)
-        return last
+        _, changes = settled(self, machine, plan, seen=seen, timeout_s=self.settle_s, interval_s=_INTERVAL_S)
+        return tuple(
+            Drift(resource=RESOURCE, key=one.key, planned=one.after, actual=one.before, hint=_HINT) for one in changes
+        )
 
     def image(self, state: State, changes: tuple[Change, ...]) -> State:
         # The changes say what was there; what others have is none of a journal's.
