@@ -74,7 +74,7 @@ port() {
 say "Open vSwitch $version with DPDK, a transit node each, and a Linux edge"
 starts=()
 for edge in west east; do
-    "$nfvhost" sandbox up --name "l3vpn-$edge" --memory 256 --run-dir "$work/$edge" >"$work/$edge.log" 2>&1 &
+    "$nfvhost" sandbox up --name "l3vpn-$edge" --run-dir "$work/$edge" >"$work/$edge.log" 2>&1 &
     starts+=($!)
 done
 for name in "${namespaces[@]}"; do
