@@ -25,7 +25,7 @@ from nfvhost.model.cpuset import EMPTY
 from nfvhost.model.host import Host
 from nfvhost.model.plan import CpuPools, MemoryPlan, OvsBridge, OvsPlan, OvsPort, Plan
 from nfvhost.model.profile import Isolation
-from nfvhost.planner.fingerprint import planned_host
+from nfvhost.planner.planned_host import planned_host
 
 AT_LEAST = 8.0
 PORTS = 4

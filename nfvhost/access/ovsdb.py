@@ -48,6 +48,8 @@ _UNIX: Final = "unix:"
 _SLICE_MS: Final = 100
 # A verify of the transaction fails where another client wrote the same column meanwhile; each try reads again.
 _TRIES: Final = 5
+# One for all: json.dumps makes another for each value.
+_JSON: Final = json.JSONEncoder(sort_keys=True)
 
 # What clients write, per table; the rest is ovs-vswitchd's report. Sub-rows that only a bridge holds (controllers,
 # mirrors, flow export) cannot be made again from here: a bridge that has some is never dropped.
@@ -572,7 +574,7 @@ def _number(row: Row, column: str) -> int | None:
 def _image(row: Row, columns: Iterable[str]) -> Image:
     data = row._data  # noqa: SLF001 - the rows' own JSON, which to_python() has lost the types of
     return tuple(
-        (column, json.dumps(data[column].to_json(), sort_keys=True))
+        (column, _JSON.encode(data[column].to_json()))
         for column in columns
         # What has no value is at its default, and most columns are; the library takes its time to say so.
         if column in data and data[column].values and not data[column].is_default()

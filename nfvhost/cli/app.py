@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from typing import Annotated, Final
@@ -56,6 +57,8 @@ Exit codes: 0 done or nothing to do, 1 bug, 2 usage, 3 bad document, 4 stale pla
 rolled back, 10 differences, 20 reboot pending.
 """
 _DEBUG: Final = "--debug"
+# So many objects more than were freed before Python looks for cycles among them.
+_GARBAGE: Final = 50_000
 # What typer makes of Ctrl-C before a verb has begun.
 _INTERRUPTED: Final = 130
 
@@ -117,6 +120,8 @@ def start(
 
 def main() -> None:
     """Run the command line of this process."""
+    # Most verbs end before it has found a cycle.
+    gc.set_threshold(_GARBAGE)
     open_streams()
     try:
         app(args=_debug_first(_with_seconds(sys.argv[1:])), prog_name="nfvhost")

@@ -45,7 +45,7 @@ def open_subject(plan_path: str, *, ovsdb: str | None) -> Subject:
 
 def _demand_fresh(plan: Plan, host: Host, plan_path: str) -> None:
     """Raise StalePlanError, which names each fact that differs, where the plan is not for this machine."""
-    from nfvhost.planner.fingerprint import stale_facts
+    from nfvhost.model.fingerprint import stale_facts
 
     stale = stale_facts(plan.host.fingerprint, host)
     if not stale:

@@ -138,9 +138,7 @@ def _tell_changes(
 
 
 def _emit_line(time: str, came: tuple[Drift, ...], gone: tuple[Drift, ...], problems: tuple[Problem, ...]) -> None:
-    from json import dumps
-
-    from nfvhost.planfile import headed
+    from nfvhost.planfile import headed, to_line
     from nfvhost.planfile.structure import plain
 
     body = {
@@ -149,7 +147,7 @@ def _emit_line(time: str, came: tuple[Drift, ...], gone: tuple[Drift, ...], prob
         "gone": plain(tuple(gone)),
         "problems": plain(tuple(problems)),
     }
-    emit(f"{dumps(headed('VerificationChange', body), sort_keys=True)}\n")
+    emit(to_line(headed("VerificationChange", body)))
 
 
 def _exit_code(drifts: tuple[Drift, ...]) -> ExitCode:

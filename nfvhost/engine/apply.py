@@ -38,11 +38,11 @@ from nfvhost.engine.undo import Notes, Progress, Step, Work, put_back, works_of
 from nfvhost.errors import ApplyError, NfvhostError, PreconditionError, Problem, RollbackError, StalePlanError
 from nfvhost.inspect import inspect_host
 from nfvhost.model.change import Activation, Change
+from nfvhost.model.fingerprint import stale_facts
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
 from nfvhost.model.report import Drift, Outcome, Report, Result
 from nfvhost.planfile import plan_document, to_json
-from nfvhost.planner.fingerprint import stale_facts
 from nfvhost.resources import Resource
 from nfvhost.resources.order import ORDER, chosen, resources_for
 

@@ -23,10 +23,10 @@ from nfvhost.engine.undo import Progress, Step, Work
 from nfvhost.errors import NfvhostError, PreconditionError, Problem, StalePlanError
 from nfvhost.inspect import inspect_host
 from nfvhost.model.change import Activation, Change
+from nfvhost.model.fingerprint import ABSENT, stale_facts
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
 from nfvhost.model.report import Drift, Outcome, Result
-from nfvhost.planner.fingerprint import ABSENT, stale_facts
 from nfvhost.resources import Resource
 from nfvhost.resources.order import ORDER, resources_at_boot, resources_for
 from nfvhost.resources.ovs_dpdk.place import is_about

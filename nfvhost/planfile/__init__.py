@@ -1,7 +1,7 @@
 """Documents in and out: profiles and plans as YAML, every result as JSON."""
 
 from nfvhost.planfile.file import read_text, write_text
-from nfvhost.planfile.output import to_json, to_yaml
+from nfvhost.planfile.output import to_json, to_line, to_yaml
 from nfvhost.planfile.plans import dump_plan, load_plan, load_plan_text, save_plan
 from nfvhost.planfile.profiles import (
     DEFAULT_PROFILE,
@@ -35,6 +35,7 @@ __all__ = [
     "save_plan",
     "shipped_profiles",
     "to_json",
+    "to_line",
     "to_yaml",
     "verification_document",
     "vnf_decisions",

@@ -20,6 +20,11 @@ def to_json(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2, sort_keys=True) + "\n"
 
 
+def to_line(document: dict[str, Any]) -> str:
+    """The same on one line, which costs a fifth."""
+    return json.dumps(document, sort_keys=True) + "\n"
+
+
 def to_yaml(document: dict[str, Any]) -> str:
     """The document in YAML, keys in its own order; what is null or has nothing in it is left out."""
     return "\n".join(_mapping_lines(_without_absent(document), "")) + "\n"

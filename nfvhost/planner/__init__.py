@@ -20,10 +20,10 @@ from nfvhost.planner import (
     power,
     tunnels,
 )
-from nfvhost.planner.fingerprint import planned_host, stale_facts
 from nfvhost.planner.notebook import Notebook
+from nfvhost.planner.planned_host import planned_host
 
-__all__ = ["make_plan", "stale_facts"]
+__all__ = ["make_plan"]
 
 
 def make_plan(host: Host, profile: Profile) -> Plan:

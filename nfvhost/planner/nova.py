@@ -18,8 +18,8 @@ from nfvhost.model.plan import (
     ReservedHugepages,
 )
 from nfvhost.model.profile import Profile, Role
-from nfvhost.planner.fingerprint import libvirt_kib
 from nfvhost.planner.notebook import Notebook, counted
+from nfvhost.planner.planned_host import libvirt_kib
 
 _KIB: Final = 1024
 

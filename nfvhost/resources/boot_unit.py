@@ -15,7 +15,7 @@ from nfvhost.model.change import Activation, Change, Disruption
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
 from nfvhost.model.report import Drift
-from nfvhost.planfile.output import to_json
+from nfvhost.planfile.output import to_line
 from nfvhost.planfile.v1 import short_plan_document
 from nfvhost.resources.own_files import FileImage, Replacement, foreign_files, put_back, read_image, write_out
 
@@ -315,7 +315,7 @@ class BootUnit:
 
 
 def _wanted(plan: Plan) -> tuple[OwnFile, ...]:
-    document = to_json(short_plan_document(plan))
+    document = to_line(short_plan_document(plan))
     return (
         OwnFile(path=PLAN_FILE, content=document.encode(), mode=_PLAN_MODE),
         _unit_file(

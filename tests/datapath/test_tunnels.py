@@ -18,7 +18,7 @@ from nfvhost.access.command import run
 from nfvhost.access.namespace import packet_socket
 from nfvhost.inspect import inspect_host
 from nfvhost.model.profile import TunnelType
-from nfvhost.planner.fingerprint import planned_host
+from nfvhost.planner.planned_host import planned_host
 from nfvhost.resources.underlay import Underlay
 
 if TYPE_CHECKING:

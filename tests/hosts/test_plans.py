@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from plan_rules import broken_rules
 
+from nfvhost.model.fingerprint import stale_facts
 from nfvhost.model.profile import Profile, Role
 from nfvhost.planfile import dump_plan, load_profile, shipped_profiles
-from nfvhost.planner import make_plan, stale_facts
+from nfvhost.planner import make_plan
 
 if TYPE_CHECKING:
     from tests.conftest import Captured, Machine

@@ -23,11 +23,11 @@ from nfvhost.access.root import DirectoryRoot
 from nfvhost.engine import Progress
 from nfvhost.errors import PreconditionError
 from nfvhost.inspect import inspect_host
+from nfvhost.model.fingerprint import fingerprint
 from nfvhost.model.ovs_keys import release
 from nfvhost.model.plan import Plan, PlannedHost
 from nfvhost.model.report import Drift, Report
 from nfvhost.model.units import PageSize
-from nfvhost.planner.fingerprint import fingerprint
 from nfvhost.resources.ovs_dpdk import OvsDpdk
 from nfvhost.sandbox import Sandbox
 from nfvhost.sandbox.daemons import find_programs

@@ -21,7 +21,7 @@ from nfvhost.access.machine import Machine
 from nfvhost.access.root import DirectoryRoot
 from nfvhost.errors import ApplyError, PreconditionError
 from nfvhost.model.profile import Role
-from nfvhost.planner.fingerprint import planned_host
+from nfvhost.planner.planned_host import planned_host
 from nfvhost.resources.departing_ports import DepartingPorts
 from nfvhost.resources.driver_binding import DriverBinding
 

@@ -17,7 +17,7 @@ from nfvhost.engine import Stage
 from nfvhost.errors import PreconditionError
 from nfvhost.inspect import inspect_host
 from nfvhost.planfile import dump_plan
-from nfvhost.planner.fingerprint import planned_host
+from nfvhost.planner.planned_host import planned_host
 
 if TYPE_CHECKING:
     from ovs_plans import OvsPlans

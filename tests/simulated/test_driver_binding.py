@@ -29,7 +29,7 @@ from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import Plan
 from nfvhost.model.profile import NicWish, Profile, Role
 from nfvhost.planner import make_plan
-from nfvhost.planner.fingerprint import planned_host
+from nfvhost.planner.planned_host import planned_host
 from nfvhost.resources import Unmet
 from nfvhost.resources.driver_binding import DRIVER_BINDING, VF_DRIVER_BINDING
 from nfvhost.resources.sriov import Sriov

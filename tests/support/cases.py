@@ -43,7 +43,7 @@ from nfvhost.model.plan import (
     VfSettings,
 )
 from nfvhost.model.profile import CpuGovernor, Isolation, LinkState, Role, TunnelType
-from nfvhost.planner.fingerprint import planned_host
+from nfvhost.planner.planned_host import planned_host
 from nfvhost.resources import Resource
 from nfvhost.resources.boot_unit import BootUnit
 from nfvhost.resources.cpu_partition import CpuPartition

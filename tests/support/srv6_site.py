@@ -12,7 +12,7 @@ from nfvhost.access.command import check, run
 from nfvhost.access.unixctl import ask
 from nfvhost.inspect import inspect_host
 from nfvhost.model.profile import TunnelType
-from nfvhost.planner.fingerprint import planned_host
+from nfvhost.planner.planned_host import planned_host
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -31,7 +31,7 @@ from nfvhost.engine.undo import Work
 from nfvhost.errors import ApplyError, PreconditionError, Problem, StalePlanError
 from nfvhost.model.change import Activation, Change, Disruption
 from nfvhost.model.report import Drift, Outcome
-from nfvhost.planner.fingerprint import planned_host
+from nfvhost.planner.planned_host import planned_host
 from nfvhost.resources import Unmet
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from nfvhost.engine.lock import lock_path
 from nfvhost.errors import ApplyError, PreconditionError, Problem, RollbackError, UsageError
 from nfvhost.model.change import Activation, Change, Disruption
 from nfvhost.model.report import Drift, Outcome
-from nfvhost.planner.fingerprint import planned_host
+from nfvhost.planner.planned_host import planned_host
 from nfvhost.resources import Unmet
 from nfvhost.resources.order import ORDER, resources_at_boot, resources_for
 

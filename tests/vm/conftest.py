@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import pytest
+import vm_edge
 from vm import VirtualMachine, close_machine, open_machine
 from vm_cache import step
 from vm_shapes import SERVER
@@ -38,9 +39,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Prints what each test took."""
-    with step(item.name):
-        yield
+    """Prints what each test took, and what the machine says of a unit that failed where the test did."""
+    try:
+        with step(item.name):
+            yield
+    except Exception:
+        machine = getattr(item, "funcargs", {}).get("vm")
+        if isinstance(machine, VirtualMachine):
+            for unit in vm_edge.failed_units(machine):
+                print(machine.shell(f"journalctl -b --no-pager -u {unit}"))  # noqa: T201 - the log of the tier
+        raise
 
 
 def _obstacle() -> str | None:

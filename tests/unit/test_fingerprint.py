@@ -8,8 +8,9 @@ from synthetic import host as make_host
 from synthetic import nic as make_nic
 
 from nfvhost.model.cpuset import CpuSet
+from nfvhost.model.fingerprint import fingerprint, stale_facts
 from nfvhost.model.pci import PciAddress
-from nfvhost.planner.fingerprint import fingerprint, planned_host, stale_facts
+from nfvhost.planner.planned_host import planned_host
 
 CARD = make_nic("0000:01:00.0")
 MACHINE = make_host(packages=2, cores=2, threads=2, nics=[CARD])
