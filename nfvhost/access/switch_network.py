@@ -8,18 +8,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from nfvhost.access import routing, tunnel_tables
 from nfvhost.access.namespace import call_inside
+from nfvhost.access.ovs_rows import Pairs
 from nfvhost.access.ovsdb import connected, socket_path
 from nfvhost.access.root import Root
 from nfvhost.access.routing import Routing
 from nfvhost.access.tunnel_tables import TunnelNeighbour, TunnelPath
 from nfvhost.access.vswitchd import Vswitchd, find_vswitchd
 from nfvhost.errors import PreconditionError
+from nfvhost.model.profile import TunnelType
 
 T = TypeVar("T")
+_TUNNELS: Final = frozenset(TunnelType)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,7 @@ class SwitchBridge:
     name: str
     datapath_type: str
     port_mtu: int | None  # the smallest of its ports but its own; None where none says
+    external_ids: Pairs = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,10 @@ class SwitchNetwork(Protocol):
 
     def read(self, destinations: Collection[str] = ()) -> Network | None:
         """All of it, with the paths of tunnels to these addresses; None where no ovs-vswitchd runs."""
+        ...
+
+    def has_tunnels(self) -> bool:
+        """Whether Open vSwitch has a port that is a tunnel."""
         ...
 
     def set_mtu(self, interface: str, mtu: int) -> None:
@@ -122,12 +130,20 @@ class RunningSwitchNetwork:
                         ),
                         default=None,
                     ),
+                    external_ids=bridge.external_ids,
                 )
                 for bridge in rows.bridges
             ),
             paths=tunnel_tables.tunnel_paths(daemon.control, destinations),
             neighbours=tunnel_tables.tunnel_neighbours(daemon.control),
         )
+
+    def has_tunnels(self) -> bool:
+        if self._find() is None:
+            return False
+        with connected(self.ovsdb) as database:
+            rows = database.read()
+        return any(one.type in _TUNNELS for bridge in rows.bridges for port in bridge.ports for one in port.interfaces)
 
     def set_mtu(self, interface: str, mtu: int) -> None:
         self._change(lambda: routing.set_mtu(interface, mtu))

@@ -148,7 +148,9 @@ def check(plan: PlanArgument, ovsdb: OvsdbOption = None, json: JsonOption = Fals
     from nfvhost.resources.steering import target_of
 
     subject = open_subject(plan, ovsdb=ovsdb)
-    resources = resources_for(subject.machine, only=("ovs_dpdk", "underlay", "tunnels", "steering"))
+    resources = resources_for(
+        subject.machine, only=("departing_underlay", "ovs_dpdk", "underlay", "tunnels", "steering")
+    )
     names = {one.name for one in subject.plan.tunnels}
     drifts = tuple(
         drift

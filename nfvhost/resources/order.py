@@ -26,6 +26,7 @@ from nfvhost.resources.sriov import SRIOV
 from nfvhost.resources.steering import Steering
 from nfvhost.resources.tunnels import Tunnels
 from nfvhost.resources.underlay import Underlay
+from nfvhost.resources.underlay.departing import DepartingUnderlay
 from nfvhost.resources.vdpa import VDPA_DEVICES
 from nfvhost.resources.vhost_sockets import VhostSockets
 
@@ -43,6 +44,8 @@ ORDER: Final[tuple[Resource[Any], ...]] = (
     VF_DRIVER_BINDING,
     VDPA_DEVICES,
     VhostSockets(),
+    # With a bridge they would go unseen.
+    DepartingUnderlay(),
     OvsDpdk(),
     CpuPartition(),
     Underlay(),

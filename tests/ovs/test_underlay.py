@@ -20,10 +20,11 @@ from nfvhost.access.unixctl import ask
 from nfvhost.errors import ApplyError, PreconditionError
 from nfvhost.inspect import inspect_host
 from nfvhost.model.profile import TunnelType
-from nfvhost.planner.fingerprint import planned_host
+from nfvhost.planner.planned_host import planned_host
 from nfvhost.resources import Unmet
 from nfvhost.resources.ovs_dpdk import OvsDpdk
 from nfvhost.resources.underlay import Underlay
+from nfvhost.resources.underlay.departing import DepartingUnderlay
 
 if TYPE_CHECKING:
     from ovs_plans import OvsPlans
@@ -104,14 +105,14 @@ class Site:
         routes = [[one for one in json.loads(text) if not one["dst"].startswith("fe80")] for text in shown]
         return "\n".join([*map(str, kept), *map(str, routes)])
 
-    def plan(self, ovs: OvsPlans, *tunnels: TunnelPlan) -> Plan:
+    def plan(self, ovs: OvsPlans, *tunnels: TunnelPlan, underlay: str = "br-phy") -> Plan:
         """Ports over both wires, with the tunnels."""
         ports = [ovs.port(f"dpdk{n}", "dpdk", dpdk_devargs=f"net_af_packet{n},iface=port{n}") for n in range(2)]
         made = [
             ovs.port(one.name, one.type.value, local_ip=one.local, remote_ip=one.remote, key=one.key) for one in tunnels
         ]
         plan = ovs.plan(
-            ovs.bridge("br-phy", ports[0], fail_mode=None),
+            ovs.bridge(underlay, ports[0], fail_mode=None),
             ovs.bridge("br-int", ports[1], *made, fail_mode=None),
             **self.bed.keys,
         )
@@ -120,16 +121,17 @@ class Site:
 
     def apply(self, plan: Plan) -> Report:
         machine = self.bed.machine
-        resources = (self.bed.resource, Underlay(settle_s=3.0))
+        resources = (DepartingUnderlay(), self.bed.resource, Underlay(settle_s=3.0))
         return engine.apply(plan, machine, inspect_host(machine.root), resources=resources)
 
     def roll_back(self) -> None:
-        (undone,) = engine.rollback(self.bed.machine, resources=(OvsDpdk(), Underlay()))
+        (undone,) = engine.rollback(self.bed.machine, resources=(DepartingUnderlay(), OvsDpdk(), Underlay()))
         assert undone.problems == ()
 
     def keys(self, plan: Plan) -> list[str]:
         """What of the underlay is not as planned."""
-        return [drift.key for drift in Underlay(settle_s=3.0).verify(self.bed.machine, plan)]
+        resources = (DepartingUnderlay(), Underlay(settle_s=3.0))
+        return [drift.key for one in resources for drift in one.verify(self.bed.machine, plan)]
 
 
 def echoed(icmp: socket.socket, address: str) -> bool:
@@ -181,6 +183,50 @@ def test_a_planned_tunnel_carries_packets_and_its_rollback_leaves_no_trace(
 
     assert site.network() == before
     assert host_network() == around
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_tunnel_moves_to_another_underlay_bridge_and_back(site: Site, ovs: OvsPlans, version: int) -> None:
+    one = tunnel("tun0", mtu=1400, **ENDS[version])
+    site.far_end(one)
+    site.near_end()
+    site.apply(site.plan(ovs, one))
+    assert site.ping()
+    before = site.network()
+    plan = site.plan(ovs, dataclasses.replace(one, underlay_bridge="br-wan"), underlay="br-wan")
+
+    site.apply(plan)
+
+    assert '"br-phy"' not in site.ip(site.netns, "-json", "route")
+    assert site.ping()
+    assert site.keys(plan) == []
+    assert site.apply(plan).results == ()
+
+    site.roll_back()
+
+    assert site.network() == before
+    assert site.ping()
+
+
+def test_tunnels_that_leave_a_plan_with_their_bridge_come_back(site: Site, ovs: OvsPlans) -> None:
+    one = tunnel("tun0", mtu=1400, **ENDS[6])
+    site.far_end(one)
+    site.near_end()
+    site.apply(site.plan(ovs, one))
+    assert site.ping()
+    before = site.network()
+    plan = site.plan(ovs, underlay="br-wan")
+
+    site.apply(plan)
+
+    assert one.local not in site.network()
+    assert site.keys(plan) == []
+    assert site.apply(plan).results == ()
+
+    site.roll_back()
+
+    assert site.network() == before
+    assert site.ping()
 
 
 def test_a_rollback_of_the_underlay_alone_leaves_the_bridge_as_it_was(site: Site, ovs: OvsPlans) -> None:

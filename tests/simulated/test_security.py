@@ -79,6 +79,10 @@ PLACES: Final = {
         r"-?br-[a-z]+( [0-9a-f:.]+(/\d+)?)?",
         r"-?[0-9a-f:.]+/(32|128)",
     ),
+    "departing_underlay": (
+        r"-?br-[a-z]+( [0-9a-f:.]+(/\d+)?)?",
+        r"-[0-9a-f:.]+/(32|128)",
+    ),
     "steering": (r"br-[a-z]+",),
     "power": (
         r"/sys/devices/system/cpu/cpu\d+/cpuidle/state\d+/disable",

@@ -60,6 +60,7 @@ from nfvhost.resources.power import Power
 from nfvhost.resources.sriov import Sriov
 from nfvhost.resources.steering import Steering
 from nfvhost.resources.underlay import Underlay
+from nfvhost.resources.underlay.departing import DepartingUnderlay
 from nfvhost.resources.vdpa import Vdpa
 from nfvhost.resources.vhost_sockets import VhostSockets
 
@@ -800,6 +801,13 @@ CASES: Final = (
         resource=Underlay(settle_s=0.0),
         plan=plan(tunnels=(tunnel("far", gateway="10.0.0.3", gateway_mac="02:00:00:00:00:03"),)),
         files=routing_kernel.file_of(routing_kernel.an_earlier_plan()),
+        prepare=switch_of_a_kernel,
+    ),
+    Case(
+        name="departing-underlay",
+        resource=DepartingUnderlay(settle_s=0.0),
+        plan=replace(plan(), ovs=OvsPlans.plan().ovs),
+        files=routing_kernel.file_of(routing_kernel.an_earlier_plan(ipv6=False, others=False)),
         prepare=switch_of_a_kernel,
     ),
     Case(

@@ -55,31 +55,39 @@ def with_routing(one: Network, **parts: Any) -> Network:  # noqa: ANN401 - field
     return replace(one, routing=replace(one.routing, **parts))
 
 
-def an_earlier_plan() -> Network:
-    """What a plan with another gateway and one tunnel more has left; eth0 is someone else's, and so is 10.0.0.77."""
-    before = network("br-phy", up=True)
+def an_earlier_plan(*, ipv6: bool = True, others: bool = True) -> Network:
+    """What a plan with another gateway and one tunnel more has left; eth0 is someone else's.
+
+    `ipv6`: whether new interfaces have it; br-phy, which nfvhost has made, has. With `others`, 10.0.0.77 and the way to
+    10.8.0.0/16 are someone else's too.
+    """
+    made = SwitchBridge(name="br-phy", datapath_type="netdev", port_mtu=1500, external_ids=(("nfvhost", "made"),))
+    bare = replace(network("br-phy", up=True, ipv6=ipv6), bridges=(made,))
     ours = Address(
         interface="br-phy", address="10.0.0.1/24", ours=True, secondary=False, tentative=False, duplicate=False
     )
     old = replace(ours, address="10.7.7.1/24")
     ways = {"10.9.9.9/32": "via 10.0.0.2 dev br-phy", "10.9.9.5/32": "via 10.7.7.2 dev br-phy"}
-    networks = {"10.0.0.0/24": "dev br-phy", "10.7.7.0/24": "dev br-phy", "10.8.0.0/16": "via 10.0.0.4 dev br-phy"}
+    networks = {"10.0.0.0/24": "dev br-phy", "10.7.7.0/24": "dev br-phy"}
+    if others:
+        networks["10.8.0.0/16"] = "via 10.0.0.4 dev br-phy"
+    hosts = ("10.0.0.2", "10.0.0.77") if others else ("10.0.0.2",)
     mac = "02:00:00:00:00:02"
     return replace(
         with_routing(
-            before,
-            addresses=(*before.routing.addresses, ours, old),
+            bare,
+            interfaces=tuple(replace(one, ipv6=True) for one in bare.routing.interfaces),
+            addresses=(*bare.routing.addresses, ours, old),
             routes=(
-                *before.routing.routes,
+                *bare.routing.routes,
                 *(Route(destination=to, way=way, ours=True) for to, way in ways.items()),
                 *(Route(destination=to, way=way, ours=False) for to, way in networks.items()),
             ),
-            neighbours=(
-                Neighbour(interface="br-phy", address="10.0.0.2", mac=mac, ours=True),
-                Neighbour(interface="br-phy", address="10.0.0.77", mac=mac, ours=False),
+            neighbours=tuple(
+                Neighbour(interface="br-phy", address=one, mac=mac, ours=one == "10.0.0.2") for one in hosts
             ),
         ),
-        neighbours=tuple(TunnelNeighbour(bridge="br-phy", address=one, mac=mac) for one in ("10.0.0.2", "10.0.0.77")),
+        neighbours=tuple(TunnelNeighbour(bridge="br-phy", address=one, mac=mac) for one in hosts),
     )
 
 
@@ -117,6 +125,9 @@ class RoutingKernel:
             return None
         found = (_path(now, destination) for destination in destinations)
         return replace(now, paths=tuple(path for path in found if path is not None))
+
+    def has_tunnels(self) -> bool:
+        return self.load() is not None
 
     def set_mtu(self, interface: str, mtu: int) -> None:
         def change(now: Network) -> Network:

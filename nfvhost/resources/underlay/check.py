@@ -12,6 +12,7 @@ from nfvhost.model.change import Change
 from nfvhost.resources import Unmet
 from nfvhost.resources.underlay.place import (
     DATAPATH,
+    DEPARTING,
     RESOURCE,
     Kind,
     Place,
@@ -26,21 +27,26 @@ _SWITCH = "ovs_dpdk"
 
 
 def problems(
-    network: Network | None, target: Target, changes: tuple[Change, ...], *, planned: frozenset[str]
+    network: Network | None,
+    target: Target,
+    changes: tuple[Change, ...],
+    *,
+    planned: frozenset[str],
+    departing: frozenset[Place],
 ) -> tuple[Problem, ...]:
-    """All of them; `planned` are the bridges that the plan has Open vSwitch make."""
+    """All of them.
+
+    `planned` are the bridges that the plan has Open vSwitch make, `departing` what an earlier plan wanted.
+    """
     found: list[Problem] = [*target.problems]
     for change in changes:
         place = parse_key(change.key)
-        if change.after is None:
-            found += _dependents(network, place, change)
-            continue
         way = parse_way(change.after)
         absent = _absent(network, way.bridge if way is not None else place.bridge, planned)
         if absent is not None:
             found.append(Unmet(what=absent, where=f"{RESOURCE}: {change.key}", met_by=_SWITCH))
         elif network is not None:
-            found += _taken(network, place, change, changes)
+            found += _taken(network, place, change, departing)
     if network is not None:
         found += _system_bridges(network, target, planned)
         found += _narrow(network, target)
@@ -65,13 +71,13 @@ def _absent(network: Network | None, bridge: str, planned: frozenset[str]) -> st
     return None
 
 
-def _taken(network: Network, place: Place, change: Change, changes: tuple[Change, ...]) -> Iterator[Problem]:
+def _taken(network: Network, place: Place, change: Change, departing: frozenset[Place]) -> Iterator[Problem]:
     """What others have made of the place."""
     where = f"{RESOURCE}: {change.key}"
     routing = network.routing
     match place.kind:
         case Kind.ADDRESS:
-            yield from _address_taken(network, place, where, changes)
+            yield from _address_taken(network, place, where, departing)
         case Kind.ROUTE:
             for route in routing.routes:
                 if route.destination == place.item and route.way != change.after and not route.ours:
@@ -93,27 +99,26 @@ def _taken(network: Network, place: Place, change: Change, changes: tuple[Change
             pass
 
 
-def _address_taken(network: Network, place: Place, where: str, changes: tuple[Change, ...]) -> Iterator[Problem]:
-    going = {parse_key(change.key) for change in changes if change.after is None}
+def _address_taken(network: Network, place: Place, where: str, departing: frozenset[Place]) -> Iterator[Problem]:
     wanted = ip_interface(place.item)
     for other in network.routing.addresses:
         own = ip_interface(other.address)
-        if (
-            Place(kind=Kind.ADDRESS, bridge=other.interface, item=other.address) in going
-            or own.version != wanted.version
-        ):
+        if own.version != wanted.version:
             continue
+        goes = other.ours and Place(kind=Kind.ADDRESS, bridge=other.interface, item=other.address) in departing
         if own.ip == wanted.ip:
-            yield Problem(
-                what=f"{other.interface} has this address already, as {other.address}",
-                where=where,
-                hint="a tunnel needs an address of its own: plan another one, or take that one away first",
+            yield _in_the_way(
+                f"{other.interface} has this address already, as {other.address}",
+                where,
+                "a tunnel needs an address of its own: plan another one, or take that one away first",
+                goes=goes,
             )
         elif other.interface != place.bridge and own.network == wanted.network and not own.ip.is_link_local:
-            yield Problem(
-                what=f"{other.interface} is in {own.network} already ({other.address}); packets would go by either",
-                where=where,
-                hint="give the underlay a network of its own",
+            yield _in_the_way(
+                f"{other.interface} is in {own.network} already ({other.address}); packets would go by either",
+                where,
+                "give the underlay a network of its own",
+                goes=goes,
             )
     for route in network.routing.routes:
         way = parse_way(route.way)
@@ -121,23 +126,19 @@ def _address_taken(network: Network, place: Place, where: str, changes: tuple[Ch
             continue
         gateway = ip_address(way.gateway)
         if gateway.version == wanted.version and gateway in wanted.network and not gateway.is_link_local:
-            yield Problem(
-                what=f"the gateway {gateway} of the route to {route.destination} is in {wanted.network} and reached by "
+            yield _in_the_way(
+                f"the gateway {gateway} of the route to {route.destination} is in {wanted.network} and reached by "
                 f"{way.bridge}; it would be looked for on {place.bridge}",
-                where=where,
-                hint="give the underlay a network of its own, or a longer underlayPrefix",
+                where,
+                "give the underlay a network of its own, or a longer underlayPrefix",
+                goes=route.ours and Place(kind=Kind.ROUTE, item=route.destination) in departing,
             )
 
 
-def _dependents(network: Network | None, place: Place, change: Change) -> Iterator[Problem]:
-    """Others' addresses that go with one that is removed."""
-    if network is not None and place.kind is Kind.ADDRESS:
-        for one in dependents(network, place):
-            yield Problem(
-                what=f"{one.address} of someone else hangs on it and would go too",
-                where=f"{RESOURCE}: {change.key}",
-                hint=f"sysctl net.ipv4.conf.{place.bridge}.promote_secondaries=1",
-            )
+def _in_the_way(what: str, where: str, hint: str, *, goes: bool) -> Problem:
+    if goes:
+        return Unmet(what=what, where=where, hint=hint, met_by=DEPARTING)
+    return Problem(what=what, where=where, hint=hint)
 
 
 def dependents(network: Network, place: Place) -> tuple[Address, ...]:

@@ -3,30 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from nfvhost.access.switch_network import Network
 from nfvhost.model.change import Activation, Change, Disruption
-from nfvhost.resources.underlay.place import RESOURCE, SET, Kind, Place, bridge_interface, value_at
-from nfvhost.resources.underlay.target import Target, Want
-
-_OLD: Final = "nfvhost set this for an earlier plan; this one does not name it"
+from nfvhost.model.plan import Plan
+from nfvhost.resources.ovs_dpdk.mark import read_mark
+from nfvhost.resources.underlay.place import RESOURCE, SET, WITHOUT, Kind, Place, bridge_interface, value_at
+from nfvhost.resources.underlay.target import Target, Want, target_of
 
 
 def differences(network: Network | None, target: Target) -> tuple[Change, ...]:
-    """What is to be written: what an earlier plan wanted goes first, last made first gone.
-
-    What neither the plan names nor nfvhost has marked is never in it.
-    """
-    wanted = {want.place for want in target.wants}
-    return (
-        *(_change(place, value, None, _OLD) for place, value in _ours(network) if place not in wanted),
-        *(
-            _change(want.place, value, want.value, want.reason)
-            for want in target.wants
-            if not satisfied(want, value := value_at(network, want.place)) and not _made_by_itself(network, want)
-        ),
+    """What is to be written, in the order in which it can be made."""
+    return tuple(
+        change_of(RESOURCE, want.place, value, want.value, want.reason)
+        for want in target.wants
+        if not satisfied(want, value := value_at(network, want.place)) and not _made_by_itself(network, want)
     )
+
+
+def departures(network: Network | None, plan: Plan) -> Iterator[tuple[Place, str, str | None]]:
+    """What an earlier plan wanted and this one does not, what is there, and what is to be; last made first gone.
+
+    What nfvhost has not marked is never in it. A route that is to lead elsewhere goes and is made anew: the old way may
+    be gone by then. The interface of a bridge that goes is made as a new one is, so that it can be put back.
+    """
+    if network is None:
+        return
+    wanted = {want.place: want.value for want in target_of(plan).wants}
+    bridges = _departing_bridges(network, plan)
+    for place, value in _ours(network):
+        if (value != wanted.get(place)) if place.kind is Kind.ROUTE else place not in wanted:
+            yield place, value, None
+    for interface in network.routing.interfaces:
+        if interface.name in bridges:
+            if interface.up:
+                yield Place(kind=Kind.LINK, bridge=interface.name), "up", "down"
+            if interface.ipv6 and network.routing.ipv6 is False:
+                yield Place(kind=Kind.IPV6, bridge=interface.name), "on", "off"
+
+
+def _departing_bridges(network: Network, plan: Plan) -> set[str]:
+    """Those that nfvhost has made and the plan does not name."""
+    if plan.ovs is None:
+        return set()
+    planned = {bridge.name for bridge in plan.ovs.bridges}
+    made = {one.name for one in network.bridges if (mark := read_mark(one.external_ids)) is not None and mark.made}
+    return made - planned
 
 
 def satisfied(want: Want, value: str | None) -> bool:
@@ -50,10 +72,8 @@ def _made_by_itself(network: Network | None, want: Want) -> bool:
     )
 
 
-def _ours(network: Network | None) -> Iterator[tuple[Place, str]]:
+def _ours(network: Network) -> Iterator[tuple[Place, str]]:
     """What nfvhost has marked, of bridges that are still there."""
-    if network is None:
-        return
     routing = network.routing
     for neighbour in routing.neighbours:
         if neighbour.ours and bridge_interface(network, neighbour.interface) is not None:
@@ -70,14 +90,15 @@ def _ours(network: Network | None) -> Iterator[tuple[Place, str]]:
             yield Place(kind=Kind.ADDRESS, bridge=address.interface, item=address.address), SET
 
 
-def _change(place: Place, before: str | None, after: str | None, reason: str) -> Change:
+def change_of(resource: str, place: Place, before: str | None, after: str | None, reason: str) -> Change:
+    """The change of one place."""
     return Change(
-        resource=RESOURCE,
+        resource=resource,
         key=str(place),
         before=before,
         after=after,
         activation=Activation.NOW,
         # What was there may have been in use.
-        disruption=Disruption.NONE if before is None or place.kind in {Kind.LINK, Kind.MTU} else Disruption.LINK,
+        disruption=Disruption.LINK if before not in WITHOUT and place.kind is not Kind.MTU else Disruption.NONE,
         reason=reason,
     )

@@ -21,6 +21,9 @@ from nfvhost.access.switch_network import Network
 from nfvhost.errors import ApplyError
 
 RESOURCE: Final = "underlay"
+DEPARTING: Final = "departing_underlay"
+# Of any place: who gives it up takes nothing from anybody.
+WITHOUT: Final = frozenset({None, "down", "off"})
 SET: Final = "set"
 # The tunnels of a bridge of the kernel's own data path are the kernel's, and look at other tables.
 DATAPATH: Final = "netdev"
