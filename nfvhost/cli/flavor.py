@@ -119,7 +119,8 @@ def listed(cloud: CloudOption = None, json: JsonOption = False) -> None:
 
 @flavor.command(
     "delete",
-    help="Delete flavors that nfvhost made: these, or all with --all.\n\n\b\nExample:\n  nfvhost flavor delete --all",
+    help="Delete flavors that nfvhost made: these, or with --all all of them, and its aggregates and traits.\n\n\b\n"
+    "Example:\n  nfvhost flavor delete --all",
 )
 @ending
 def delete(
@@ -135,15 +136,21 @@ def delete(
     if bool(names) == everything:
         raise UsageError("name flavors, or say --all", where="flavor delete")
     from nfvhost.openstack.cloud_flavors import delete_flavors
+    from nfvhost.openstack.cloud_groups import ungroup_hosts
     from nfvhost.openstack.connect import connect
 
-    changes = delete_flavors(connect(cloud), names or (), dry_run=dry_run)
+    connection = connect(cloud)
+    changes = delete_flavors(connection, names or (), dry_run=dry_run)
+    groups = ungroup_hosts(connection, dry_run=dry_run) if everything else ()
     if json:
-        _emit("FlavorChanges", {"changes": [_change_document(one) for one in changes]})
+        changed = [_change_document(one) for one in changes]
+        _emit("FlavorChanges", {"changes": changed, "groups": _group_documents(groups)})
         return
     for one in changes:
         emit(f"{one.fate} {one.name}\n")
-    if not changes:
+    for subject, what in groups:
+        emit(f"{subject}: {what}\n")
+    if not changes and not groups:
         say("there is no flavor of nfvhost")
 
 
@@ -279,7 +286,7 @@ def _emit_json(made: _Creation) -> None:
         "Flavors",
         {
             "flavors": flavors,
-            "groups": [{"subject": subject, "what": what} for subject, what in made.grouped],
+            "groups": _group_documents(made.grouped),
             "decisions": [
                 {"subject": one.subject, "choice": one.choice, "reason": one.reason} for one in made.decisions
             ],
@@ -296,6 +303,10 @@ def _flavor_document(flavor: Flavor) -> dict[str, Any]:
         "extraSpecs": dict(flavor.extra_specs),
         "description": flavor.description,
     }
+
+
+def _group_documents(groups: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"subject": subject, "what": what} for subject, what in groups]
 
 
 def _change_document(change: FlavorChange) -> dict[str, Any]:

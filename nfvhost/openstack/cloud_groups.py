@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
+from openstack.compute.v2.aggregate import Aggregate
 from openstack.connection import Connection
 from openstack.exceptions import raise_from_response
 
@@ -14,8 +16,9 @@ from nfvhost.openstack.connect import asking, document
 from nfvhost.openstack.flavor import MARK
 from nfvhost.openstack.flavors import group_trait
 
-# placement/rest_api_version_history.rst: traits of providers since 1.6.
-_PLACEMENT: Final = "1.6"
+# placement/rest_api_version_history.rst: traits of providers since 1.6, the providers of a trait since 1.18.
+_PLACEMENT: Final = "1.18"
+_AGGREGATE: Final = "nfvhost."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +31,7 @@ class _Compute:
 
 def aggregate_name(group: str) -> str:
     """The name of a group's aggregate."""
-    return f"nfvhost.{group}"
+    return f"{_AGGREGATE}{group}"
 
 
 def group_hosts(
@@ -49,7 +52,7 @@ def group_hosts(
             hint="rename or delete it yourself",
         )
         for group in groups
-        if aggregate_name(group) in there and (there[aggregate_name(group)].metadata or {}).get(MARK[0]) != MARK[1]
+        if aggregate_name(group) in there and not _is_ours(there[aggregate_name(group)])
     ]
     if foreign:
         raise PreconditionError.of(tuple(foreign))
@@ -71,6 +74,28 @@ def group_hosts(
                     cloud.compute.add_host_to_aggregate(found, service)
         done += _give_trait(cloud, group_trait(group), [computes[host] for host in hosts], dry_run=dry_run)
     return tuple(done)
+
+
+def ungroup_hosts(cloud: Connection, *, dry_run: bool = False) -> tuple[tuple[str, str], ...]:
+    """What was undone, or would be, as (subject, what): nfvhost's aggregates, and the traits of their hosts."""
+    done: list[tuple[str, str]] = []
+    with asking("Nova"):
+        ours = [one for one in cloud.compute.aggregates() if _is_ours(one)]
+    for aggregate in ours:
+        name = str(aggregate.name)
+        done += _take_trait(cloud, group_trait(name.removeprefix(_AGGREGATE)), dry_run=dry_run)
+        done.append((f"aggregate {name}", "delete"))
+        if dry_run:
+            continue
+        with asking("Nova"):
+            for service in aggregate.hosts or ():
+                cloud.compute.remove_host_from_aggregate(aggregate, service)
+            cloud.compute.delete_aggregate(aggregate)
+    return tuple(done)
+
+
+def _is_ours(aggregate: Aggregate) -> bool:
+    return (aggregate.metadata or {}).get(MARK[0]) == MARK[1]
 
 
 def _computes(cloud: Connection, hosts: Sequence[str]) -> dict[str, _Compute]:
@@ -110,4 +135,23 @@ def _give_trait(cloud: Connection, trait: str, computes: Iterable[_Compute], *, 
             if not dry_run:
                 said["traits"].append(trait)
                 raise_from_response(cloud.placement.put(path, json=said, microversion=_PLACEMENT))
+    return done
+
+
+def _take_trait(cloud: Connection, trait: str, *, dry_run: bool) -> list[tuple[str, str]]:
+    """Remove the trait from each provider that has it, and then itself."""
+    done: list[tuple[str, str]] = []
+    with asking("Placement"):
+        if cloud.placement.get(f"/traits/{trait}", microversion=_PLACEMENT).status_code == HTTPStatus.NOT_FOUND:
+            return done
+        found = document(cloud.placement, f"/resource_providers?required={trait}", version=_PLACEMENT)
+        for one in found["resource_providers"]:
+            done.append((f"host {one['name']}", f"no trait {trait}"))
+            if not dry_run:
+                path = f"/resource_providers/{one['uuid']}/traits"
+                said = document(cloud.placement, path, version=_PLACEMENT)
+                said["traits"].remove(trait)
+                raise_from_response(cloud.placement.put(path, json=said, microversion=_PLACEMENT))
+        if not dry_run:
+            raise_from_response(cloud.placement.delete(f"/traits/{trait}", microversion=_PLACEMENT))
     return done

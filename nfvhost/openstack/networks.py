@@ -1,13 +1,11 @@
 """Networks and ports: made where they are missing, found by name and mark where they are there.
 
-Source: Neutron's API v2, with its extensions provider, mtu, port-security, binding, qos and tag.
+Source: Neutron's API v2, with its extensions provider, mtu, port-security, binding, qos and
+standard-attr-description.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Final
 
 from openstack.connection import Connection
@@ -19,7 +17,7 @@ from nfvhost.errors import PreconditionError
 from nfvhost.model.profile import PortType
 from nfvhost.model.vnf import Vnf, VnfPort
 from nfvhost.openstack.connect import asking
-from nfvhost.openstack.marks import MARK, is_marked, tags
+from nfvhost.openstack.marks import description, is_described
 
 # neutron_lib/api/definitions/portbindings.py, VNIC_TYPES.
 VNIC_TYPES: Final = {
@@ -65,9 +63,7 @@ def ensure_network(cloud: Connection, port: VnfPort) -> tuple[Network, bool]:
         made = network is None
         if network is None:
             mtu = {} if port.mtu is None else {"mtu": port.mtu}
-            network = cloud.network.create_network(name=name, **segment, **mtu)
-            with _or_gone(partial(cloud.network.delete_network, network)):
-                cloud.network.set_tags(network, tags())
+            network = cloud.network.create_network(name=name, description=description(), **segment, **mtu)
         if port.subnet is not None:
             network = _ensure_subnet(cloud, network, port.subnet)
         elif made and not _addressless(cloud):
@@ -129,22 +125,13 @@ def ensure_port(
             settings |= {"port_security_enabled": False, "security_group_ids": []}
         if policy is not None:
             settings["qos_policy_id"] = policy.id
-        port = cloud.network.create_port(
-            name=name, network_id=network.id, binding_vnic_type=VNIC_TYPES[wish.type], **settings
+        return cloud.network.create_port(
+            name=name,
+            description=description(vnf.name),
+            network_id=network.id,
+            binding_vnic_type=VNIC_TYPES[wish.type],
+            **settings,
         )
-        with _or_gone(partial(cloud.network.delete_port, port)):
-            cloud.network.set_tags(port, tags(vnf.name))
-        return port
-
-
-@contextlib.contextmanager
-def _or_gone(undo: Callable[[], object]) -> Iterator[None]:
-    """What was just made is marked, or gone again: without its mark nobody would find it."""
-    try:
-        yield
-    except BaseException:
-        undo()
-        raise
 
 
 def ensure_policy(cloud: Connection, vnf: Vnf, at: int) -> tuple[QoSPolicy | None, bool]:
@@ -163,9 +150,7 @@ def ensure_policy(cloud: Connection, vnf: Vnf, at: int) -> tuple[QoSPolicy | Non
                 return old, False
             # Its rules may be those of an older document, or not all there.
             cloud.network.delete_qos_policy(old)
-        policy = cloud.network.create_qos_policy(name=name, description=vnf.description)
-        with _or_gone(partial(cloud.network.delete_qos_policy, policy)):
-            cloud.network.set_tags(policy, tags(vnf.name))
+        policy = cloud.network.create_qos_policy(name=name, description=description(vnf.name))
         for direction in ("egress", "ingress"):
             if wish.max_mbps is not None:
                 most = wish.max_mbps * _KBPS
@@ -177,14 +162,14 @@ def ensure_policy(cloud: Connection, vnf: Vnf, at: int) -> tuple[QoSPolicy | Non
 
 
 def _demand_mark(found: Port | QoSPolicy, name: str) -> None:
-    if not is_marked(found.tags):
+    if not is_described(found.description):
         raise PreconditionError("is there and is not nfvhost's", where=name, hint="give the VNF another name")
 
 
 def ports_of(cloud: Connection, vnf: str, server: str | None = None) -> list[Port]:
     """The ports that nfvhost has made for a VNF, or for one server of it."""
     with asking("Neutron"):
-        found = list(cloud.network.ports(tags=",".join(tags(vnf))))
+        found = list(cloud.network.ports(description=description(vnf)))
     return [port for port in found if server is None or port.name.startswith(f"{server}-")]
 
 
@@ -202,11 +187,11 @@ def delete_leftovers(cloud: Connection, vnf: str) -> tuple[str, ...]:
     """
     gone = []
     with asking("Neutron"):
-        for policy in cloud.network.qos_policies(tags=",".join(tags(vnf))):
+        for policy in cloud.network.qos_policies(description=description(vnf)):
             if not list(cloud.network.ports(qos_policy_id=policy.id)):
                 cloud.network.delete_qos_policy(policy, ignore_missing=True)
                 gone.append(f"QoS policy {policy.name}")
-        for network in cloud.network.networks(tags=MARK):
+        for network in cloud.network.networks(description=description()):
             if not list(cloud.network.ports(network_id=network.id)):
                 cloud.network.delete_network(network, ignore_missing=True)
                 gone.append(f"network {network.name}")

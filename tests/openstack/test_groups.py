@@ -73,8 +73,13 @@ def test_hosts_of_one_profile_become_an_aggregate_with_a_trait(lab: Lab, second_
     assert again["groups"] == []
     assert {one["fate"] for one in again["flavors"]} == {"keep"}
 
-    nfvhost("flavor", "delete", "--all")
-    for host in aggregate.hosts:
-        lab.api.compute.remove_host_from_aggregate(aggregate, host)
-    lab.api.compute.delete_aggregate(aggregate)
+    theirs = lab.api.compute.create_aggregate(name="theirs")
+    gone = json.loads(nfvhost("flavor", "delete", "--all", "--json").stdout)
+    steps = [f"{one['subject']}: {one['what']}" for one in gone["groups"]]
+    assert steps[-1] == "aggregate nfvhost.home-cloud: delete"
+    assert sorted(steps[:-1]) == sorted(f"host {name}: no trait {TRAIT}" for name in (socket.gethostname(), "fake"))
+    assert [one.name for one in lab.api.compute.aggregates()] == ["theirs"]
+    lab.api.compute.delete_aggregate(theirs)
+    assert lab.api.placement.get(f"/traits/{TRAIT}", microversion="1.6").status_code == 404
+    assert not any(traits(lab).values())
     assert clean() == []
