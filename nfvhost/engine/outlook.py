@@ -94,17 +94,7 @@ def awaits_reboot(drifts: Iterable[Drift]) -> bool:
 
 def waiting_drifts(changes: Iterable[Change], course: Course) -> tuple[Drift, ...]:
     """The differences of a resource that waits, as what a reboot mends."""
-    return tuple(
-        Drift(
-            resource=change.resource,
-            key=change.key,
-            planned=change.after,
-            actual=change.before,
-            hint=course.detail,
-            pending=Activation.REBOOT,
-        )
-        for change in changes
-    )
+    return tuple(Drift.of(change, hint=course.detail, pending=Activation.REBOOT) for change in changes)
 
 
 def _refusal(problem: Problem, left_out: Collection[str]) -> Problem:

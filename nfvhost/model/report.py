@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 from nfvhost.model.change import Activation, Change
 
@@ -40,6 +41,18 @@ class Drift:
     actual: str | None
     hint: str | None = None
     pending: Activation | None = None  # set where it is configured and waits for this; None: it is simply not so
+
+    @classmethod
+    def of(cls, change: Change, *, hint: str | None = None, pending: Activation | None = None) -> Self:
+        """What a change would still have to make so."""
+        return cls(
+            resource=change.resource,
+            key=change.key,
+            planned=change.after,
+            actual=change.before,
+            hint=hint,
+            pending=pending,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

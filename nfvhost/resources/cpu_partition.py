@@ -209,14 +209,7 @@ class CpuPartition:
     def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
         state, changes = settled(self, machine, plan, seen=seen, timeout_s=self.settle_s)
         drifts = [
-            Drift(
-                resource=RESOURCE,
-                key=change.key,
-                planned=change.after,
-                actual=change.before,
-                hint=_rivals_named(state) if change.key == _PARTITION else None,
-            )
-            for change in changes
+            Drift.of(change, hint=_rivals_named(state) if change.key == _PARTITION else None) for change in changes
         ]
         if not drifts and state.cpus and _text(state) != f"{_ROOT} {state.cpus}":
             drifts.append(

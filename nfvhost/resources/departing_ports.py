@@ -117,7 +117,7 @@ class DepartingPorts:
 
     def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
         _, changes = settled(self, machine, plan, seen=seen, timeout_s=self.settle_s)
-        return tuple(Drift(resource=RESOURCE, key=one.key, planned=one.after, actual=one.before) for one in changes)
+        return tuple(Drift.of(one) for one in changes)
 
     def image(self, state: State, changes: tuple[Change, ...]) -> State:
         return State(leaving=(), held=(), switch=image_of(state.switch, _of_ports(changes)))

@@ -158,10 +158,7 @@ class Iommu:
     def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
         state, changes = settled(self, machine, plan, seen=seen, timeout_s=self.settle_s)
         return (
-            *(
-                Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before)
-                for change in changes
-            ),
+            *(Drift.of(change) for change in changes),
             *_group_drifts(state, plan),
         )
 

@@ -207,7 +207,7 @@ class Irq:
             hint = f"someone moved them, or they are new: {_listed(_movable(state))}"
         elif change.key == _BALANCER and state.balancer is not None and own_ban(state.balancer) is not None:
             hint = "it was started with another list: systemctl cat irqbalance shows what is read after ours"
-        return Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before, hint=hint)
+        return Drift.of(change, hint=hint)
 
     def _strays(self, root: Root, state: State, first: tuple[str, ...], since_s: float) -> Iterator[Drift]:
         """Interrupts that came in on quiet CPUs although they may not, since the first look and for `watch_s`."""

@@ -112,9 +112,7 @@ class Modules:
 
     def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
         _, changes = settled(self, machine, plan, seen=seen, timeout_s=self.settle_s)
-        return tuple(
-            Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before) for change in changes
-        )
+        return tuple(Drift.of(change) for change in changes)
 
     def image(self, state: State, changes: tuple[Change, ...]) -> State:
         del changes

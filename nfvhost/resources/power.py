@@ -175,10 +175,7 @@ class Power:
     def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
         state, changes = settled(self, machine, plan, seen=seen, timeout_s=self.settle_s)
         hint = f"set by someone else since: {', '.join(state.rivals)}" if state.rivals else None
-        drifts = [
-            Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before, hint=hint)
-            for change in changes
-        ]
+        drifts = [Drift.of(change, hint=hint) for change in changes]
         if plan.power is not None and plan.power.governor is not None and (not state.clocks or state.uncontrolled):
             cpus = (state.uncontrolled or plan.power.cpus).named
             planned = plan.power.governor.value

@@ -105,9 +105,7 @@ class Steering:
 
     def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
         _, changes = settled(self, machine, plan, seen=seen, timeout_s=self.settle_s, interval_s=_INTERVAL_S)
-        return tuple(
-            Drift(resource=RESOURCE, key=one.key, planned=one.after, actual=one.before, hint=_HINT) for one in changes
-        )
+        return tuple(Drift.of(one, hint=_HINT) for one in changes)
 
     def image(self, state: State, changes: tuple[Change, ...]) -> State:
         # The changes say what was there; what others have is none of a journal's.

@@ -143,9 +143,7 @@ class Vdpa:
 
     def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
         _, changes = settled(self, machine, plan, seen=seen, timeout_s=self.settle_s, interval_s=0.1)
-        return tuple(
-            Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before) for change in changes
-        )
+        return tuple(Drift.of(change) for change in changes)
 
     def image(self, state: State, changes: tuple[Change, ...]) -> State:
         keys = {change.key for change in changes}

@@ -184,10 +184,7 @@ class VhostSockets:
 
     def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
         state = self.read(machine, plan) if seen is None else seen
-        return tuple(
-            Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before)
-            for change in self.diff(state, plan)
-        )
+        return tuple(Drift.of(change) for change in self.diff(state, plan))
 
     def image(self, state: State, changes: tuple[Change, ...]) -> State:
         del changes

@@ -141,10 +141,7 @@ class KernelCmdline:
     def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
         state = self.read(machine, plan) if seen is None else seen
         by_hand = _hint(state) if state.obstacle is not None or not state.command else None
-        drifts = [
-            Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before, hint=by_hand)
-            for change in self.diff(state, plan)
-        ]
+        drifts = [Drift.of(change, hint=by_hand) for change in self.diff(state, plan)]
         if drifts:
             return tuple(drifts)
         active = state.active or ()

@@ -170,10 +170,7 @@ class OsloConf:
 
     def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
         state = self.read(machine, plan) if seen is None else seen
-        drifts = [
-            Drift(resource=self.resource, key=change.key, planned=change.after, actual=change.before)
-            for change in self.diff(state, plan)
-        ]
+        drifts = [Drift.of(change) for change in self.diff(state, plan)]
         drifts += [
             Drift(
                 resource=self.resource,

@@ -57,7 +57,7 @@ def drifts(state: State, activity: Activity | None, plan: Plan) -> tuple[Drift, 
 def _written(state: State, plan: Plan) -> Iterator[Drift]:
     for change in differences(state, plan):
         if not change.key.endswith(mark.SETTING):
-            yield Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before)
+            yield Drift.of(change)
 
 
 def _dpdk(state: State, activity: Activity, config: dict[str, str]) -> Iterator[Drift]:

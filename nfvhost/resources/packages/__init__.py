@@ -191,9 +191,7 @@ class Packages:
 
     def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
         _, changes = settled(self, machine, plan, seen=seen, timeout_s=self.settle_s, interval_s=0.2)
-        return tuple(
-            Drift(resource=RESOURCE, key=change.key, planned=change.after, actual=change.before) for change in changes
-        )
+        return tuple(Drift.of(change) for change in changes)
 
     def image(self, state: State, changes: tuple[Change, ...]) -> State:
         """Without packages among the changes, the names of all the others are of no use."""

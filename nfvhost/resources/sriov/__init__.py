@@ -75,12 +75,7 @@ class Sriov:
 
     def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
         state, changes = settled(self, machine, plan, seen=seen, timeout_s=self.settle_s, interval_s=0.1)
-        return tuple(
-            Drift(
-                resource=RESOURCE, key=change.key, planned=change.after, actual=change.before, hint=_hint(state, change)
-            )
-            for change in changes
-        )
+        return tuple(Drift.of(change, hint=_hint(state, change)) for change in changes)
 
     def image(self, state: State, changes: tuple[Change, ...]) -> State:
         recounted = {at.pci for change in changes if (at := place(change)) is not None and at.what == COUNT}

@@ -72,7 +72,7 @@ class DepartingUnderlay(PlaceByPlace):
 
     def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:
         _, changes = settled(self, machine, plan, seen=seen, timeout_s=self.settle_s, interval_s=_INTERVAL_S)
-        return tuple(Drift(resource=DEPARTING, key=one.key, planned=one.after, actual=one.before) for one in changes)
+        return tuple(Drift.of(one) for one in changes)
 
 
 def _hanging(network: Network, changes: tuple[Change, ...]) -> Iterator[Problem]:

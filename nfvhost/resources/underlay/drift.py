@@ -22,16 +22,7 @@ _HINTS = {
 def drifts(network: Network | None, target: Target, changes: tuple[Change, ...]) -> tuple[Drift, ...]:
     """Everything that is not as planned: what differs, then addresses not in use, then what Open vSwitch does."""
     return (
-        *(
-            Drift(
-                resource=RESOURCE,
-                key=change.key,
-                planned=change.after,
-                actual=change.before,
-                hint=_HINTS.get(parse_key(change.key).kind),
-            )
-            for change in changes
-        ),
+        *(Drift.of(change, hint=_HINTS.get(parse_key(change.key).kind)) for change in changes),
         *(() if network is None else _unusable(network, target)),
         *(() if network is None else _paths(network, target, changes)),
     )
