@@ -52,7 +52,7 @@ def start(cloud: Cloud) -> Connection:
     wait_until(lambda: cloud.query("placement", "SELECT id FROM inventories") != "", "an inventory in Placement")
     wait_until(lambda: cloud.query("nova_api", "SELECT host FROM host_mappings") != "", "a host of the cell")
     connection = connect("lab")
-    quota = {"quota_set": {"instances": SERVERS, "cores": SERVERS}}
+    quota = {"quota_set": {"instances": 2 * SERVERS, "cores": 2 * SERVERS}}
     raise_from_response(connection.compute.put(f"/os-quota-sets/{connection.current_project_id}", json=quota))
     return connection
 

@@ -54,8 +54,8 @@ from nfvhost.openstack.servers import (
 )
 from nfvhost.openstack.shortage import shortage
 
-# At a time. Nova's conductor and computes queue the rest; a compute builds ten ([DEFAULT] max_concurrent_builds).
-AT_ONCE: Final = 8
+# At a time: as many as one compute builds, unless it is told otherwise ([DEFAULT] max_concurrent_builds).
+AT_ONCE: Final = 10
 TIMEOUT_S: Final = 300.0
 # What a launch that was cut off, or that failed, may have left; others were stopped by somebody.
 _OURS_TO_FINISH: Final = frozenset({"BUILD", "ERROR", "DELETED"})

@@ -74,7 +74,7 @@ class Watch:
         self._cloud = cloud
         self._lock = threading.Lock()
         self._vnfs: dict[str, Vnf] = {}  # of the ids that are waited for
-        self._building: set[str] = set()
+        self._built: dict[str, Server] = {}
         self._asked_s: float | None = None
 
     @contextlib.contextmanager
@@ -82,21 +82,20 @@ class Watch:
         """The server, by its id, is among those that are asked for."""
         with self._lock:
             self._vnfs[server] = vnf
-            self._building.add(server)
         try:
             yield
         finally:
             with self._lock:
                 del self._vnfs[server]
 
-    def is_built(self, server: str) -> bool:
-        """Whether Nova has finished with it, well or not, as of no more than _POLL_S ago."""
+    def built(self, server: str) -> Server | None:
+        """The server by its id, as of no more than _POLL_S ago; None until Nova has finished with it, well or not."""
         with self._lock:
             if self._asked_s is None or now_s() - self._asked_s >= _POLL_S:
                 there = [one for vnf in set(self._vnfs.values()) for one in _named(self._cloud, vnf).values()]
-                self._building = set(self._vnfs) - {str(one.id) for one in there if one.status != "BUILD"}
+                self._built = {str(one.id): one for one in there if one.status != "BUILD"}
                 self._asked_s = now_s()
-            return server not in self._building
+            return self._built.get(server)
 
 
 def create_server(
@@ -148,9 +147,12 @@ def wait_server(cloud: Connection, server: Server, vnf: Vnf, watch: Watch, *, ti
         return None if unsettled else found
 
     with watch.waiting_for(server.id, vnf):
-        built = wait_for(lambda: watch.is_built(server.id), timeout_s=timeout_s, interval_s=_POLL_S)
-    found = wait_for(settled, timeout_s=_SETTLES_S, interval_s=_POLL_S) if built else None
-    return found if found is not None else look()
+        built = wait_for(lambda: watch.built(server.id), timeout_s=timeout_s, interval_s=_POLL_S)
+    if built is None:
+        return look()
+    if runs(built):
+        return built
+    return wait_for(settled, timeout_s=_SETTLES_S, interval_s=_POLL_S) or look()
 
 
 def runs(server: Server) -> bool:

@@ -38,11 +38,11 @@ def test_nova_is_asked_once_for_all_servers_that_are_waited_for(cloud: SmallClou
     with ExitStack() as waits:
         for at in (1, 2, 3):
             waits.enter_context(watch.waiting_for(f"id-web_{at}", WEB))
-        assert [watch.is_built(f"id-web_{at}") for at in (1, 2, 3)] == [True, False, True]
+        assert [watch.built(f"id-web_{at}") is not None for at in (1, 2, 3)] == [True, False, True]
         assert cloud.requests.count(LISTING) == 1
         # Made after Nova was asked: nothing is known of it yet.
         waits.enter_context(watch.waiting_for("id-web_4", WEB))
-        assert not watch.is_built("id-web_4")
+        assert watch.built("id-web_4") is None
         assert cloud.requests.count(LISTING) == 1
 
 
