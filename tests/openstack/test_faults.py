@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import cloud_conf
 import openstack
+import pytest
 from cloud import nfvhost
 from cloud_lab import Lab
 from faulty_door import Fault, FaultyDoor
@@ -115,26 +117,26 @@ def test_an_api_that_answers_500_is_one_clear_error(lab: Lab, tmp_path: Path, cl
     assert clean() == []
 
 
-def test_an_answer_that_never_comes_leaves_no_port_behind(lab: Lab, tmp_path: Path, clean: Left) -> None:
-    neutron = f"http://{cloud_conf.IP}:{cloud_conf.API_PORTS['neutron']}"
-    with FaultyDoor(neutron, spoil=r"^POST /v2\.0/ports$", fault=Fault.UNANSWERED) as door:
-        override = {"network_endpoint_override": door.url, "api_timeout": "8"}
+@pytest.mark.parametrize(
+    ("service", "kind", "version", "path", "told"),
+    [
+        ("neutron", "network", "", "/v2.0/ports", "port x-core: Neutron"),
+        ("nova-api", "compute", "/v2.1", "/v2.1/servers", "server x: Nova"),
+    ],
+)
+def test_an_answer_that_never_comes_leaves_nothing_behind(
+    lab: Lab, tmp_path: Path, clean: Left, service: str, kind: str, version: str, path: str, told: str
+) -> None:
+    # The service makes it, and nfvhost does not hear of it.
+    with FaultyDoor(
+        f"http://{cloud_conf.IP}:{cloud_conf.API_PORTS[service]}",
+        spoil=f"^POST {re.escape(path)}$",
+        fault=Fault.UNANSWERED,
+    ) as door:
+        override = {f"{kind}_endpoint_override": f"{door.url}{version}", "api_timeout": "8"}
         file = clouds(tmp_path, cloud_conf.clouds_yaml(**override))
         failed = nfvhost("launch", lab.document(tmp_path, "x"), code=6, OS_CLIENT_CONFIG_FILE=file)
     assert door.met == 1
-    assert "port x-core: Neutron does not answer in time" in failed.stderr
-    assert failed.stderr.count("error:") == 1
-    assert clean() == []
-
-
-def test_an_answer_that_never_comes_leaves_no_server_behind(lab: Lab, tmp_path: Path, clean: Left) -> None:
-    nova = f"http://{cloud_conf.IP}:{cloud_conf.API_PORTS['nova-api']}"
-    # Nova makes the server, and nfvhost does not hear of it.
-    with FaultyDoor(nova, spoil=r"^POST /v2\.1/servers$", fault=Fault.UNANSWERED) as door:
-        override = {"compute_endpoint_override": f"{door.url}/v2.1", "api_timeout": "8"}
-        file = clouds(tmp_path, cloud_conf.clouds_yaml(**override))
-        failed = nfvhost("launch", lab.document(tmp_path, "x"), code=6, OS_CLIENT_CONFIG_FILE=file)
-    assert door.met == 1
-    assert "server x: Nova does not answer in time" in failed.stderr
+    assert f"{told} does not answer in time" in failed.stderr
     assert failed.stderr.count("error:") == 1
     assert clean() == []
