@@ -104,6 +104,11 @@ def failed_units(vm: VirtualMachine) -> list[str]:
     return [line.split()[0] for line in vm.shell("systemctl --failed --plain --no-legend").splitlines()]
 
 
+def said_by(vm: VirtualMachine, unit: str) -> str:
+    """What a unit said in this boot; of a boot that was just now, journald may still be writing."""
+    return vm.shell(f"journalctl --flush; journalctl --sync; journalctl -b -o cat -u {unit}")
+
+
 def reachable(vm: VirtualMachine) -> bool:
     """Whether the management NIC has its driver, its address and its gateway."""
     address = json.loads(vm.check("ip", "-j", "-4", "address", "show", "dev", MANAGEMENT_NETDEV))

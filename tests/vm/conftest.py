@@ -47,7 +47,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         machine = getattr(item, "funcargs", {}).get("vm")
         if isinstance(machine, VirtualMachine):
             for unit in vm_edge.failed_units(machine):
-                print(machine.shell(f"journalctl -b --no-pager -u {unit}"))  # noqa: T201 - the log of the tier
+                print(f"{unit} said:\n{vm_edge.said_by(machine, unit)}")  # noqa: T201 - the log of the tier
         raise
 
 
