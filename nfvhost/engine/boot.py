@@ -303,7 +303,7 @@ class _Boot:
                 resource.apply(self._machine, state, (left[0],))
             except NfvhostError as error:
                 failures[left[0].key] = error.problems[0]
-                self._tell(_placed(error.problems, resource, left[0]))
+                self._tell(_placed(error.problems, left[0]))
 
     def _host_now(self) -> Host:
         if self._host is None:
@@ -390,15 +390,15 @@ def _concerns(problem: Problem, change: Change) -> bool:
     """Whether a problem is about this change alone, or about the row of the database that it writes to."""
     if problem.where is None:
         return False
-    if problem.where == f"{change.resource}: {change.key}":
+    if problem.where == change.where:
         return True
     return change.resource in _TOGETHER and is_about(problem.where, change.key)
 
 
-def _placed(problems: Iterable[Problem], resource: Resource[Any], change: Change) -> Iterator[Problem]:
+def _placed(problems: Iterable[Problem], change: Change) -> Iterator[Problem]:
     """The problems, each with the place that it is about."""
     for one in problems:
-        yield one if one.where is not None else replace(one, where=f"{resource.name}: {change.key}")
+        yield one if one.where is not None else replace(one, where=change.where)
 
 
 __all__ = ["BootStage", "Booted", "boot", "settle"]

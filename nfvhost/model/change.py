@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 
 class Activation(StrEnum):
@@ -33,3 +34,21 @@ class Change:
     activation: Activation
     disruption: Disruption
     reason: str
+
+    @classmethod
+    def now(cls, resource: str, key: str, before: str | None, after: str | None, reason: str) -> Self:
+        """One that takes effect at once and stops nothing."""
+        return cls(
+            resource=resource,
+            key=key,
+            before=before,
+            after=after,
+            activation=Activation.NOW,
+            disruption=Disruption.NONE,
+            reason=reason,
+        )
+
+    @property
+    def where(self) -> str:
+        """How problems name it."""
+        return f"{self.resource}: {self.key}"

@@ -11,7 +11,7 @@ from typing import Final
 from nfvhost.access.command import CommandError
 from nfvhost.access.machine import Machine
 from nfvhost.errors import ExitCode, Problem
-from nfvhost.model.change import Activation, Change, Disruption
+from nfvhost.model.change import Activation, Change
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
 from nfvhost.model.report import Drift
@@ -197,23 +197,35 @@ class BootUnit:
         if not state.systemd:
             return ()
         changes = [
-            _change(one.path, _shown(there.content), _shown(one.content), _why(one.path))
+            Change.now(RESOURCE, one.path, _shown(there.content), _shown(one.content), _why(one.path))
             for there, one in zip(state.files, state.wanted, strict=True)
             if there.content != one.content
         ]
         written = {change.key for change in changes}
         changes += [
-            _change(f"{unit.name} read", "an older file", "this file", "systemd has not read it since it was written")
+            Change.now(
+                RESOURCE,
+                f"{unit.name} read",
+                "an older file",
+                "this file",
+                "systemd has not read it since it was written",
+            )
             for unit in state.units
             if unit.outdated and _path(unit.name) not in written
         ]
         changes += [
-            _change(f"{unit.name} enabled", None, _TARGET, "systemd starts it at each boot")
+            Change.now(RESOURCE, f"{unit.name} enabled", None, _TARGET, "systemd starts it at each boot")
             for unit in state.units
             if not unit.enabled
         ]
         changes += [
-            _change(f"{unit.name} failure", unit.failure, _NOT_RUN, "what failed at the boot is made by this apply")
+            Change.now(
+                RESOURCE,
+                f"{unit.name} failure",
+                unit.failure,
+                _NOT_RUN,
+                "what failed at the boot is made by this apply",
+            )
             for unit in state.units
             if unit.failure is not None
         ]
@@ -464,18 +476,6 @@ def _why(path: str) -> str:
 
 def _journal(unit: str) -> str:
     return f"journalctl -b -u {unit} says why; nfvhost apply makes what is missing"
-
-
-def _change(key: str, before: str | None, after: str | None, reason: str) -> Change:
-    return Change(
-        resource=RESOURCE,
-        key=key,
-        before=before,
-        after=after,
-        activation=Activation.NOW,
-        disruption=Disruption.NONE,
-        reason=reason,
-    )
 
 
 __all__ = ["BootUnit"]

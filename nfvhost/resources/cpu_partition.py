@@ -243,7 +243,7 @@ class CpuPartition:
                 continue
             if not known:
                 what = f"is {now} by now, which someone else has set"
-                found.append(Problem(what=what, where=f"{RESOURCE}: {change.key}", hint="--force overwrites it"))
+                found.append(Problem(what=what, where=change.where, hint="--force overwrites it"))
         return tuple(found)
 
     def rollback(
@@ -253,7 +253,7 @@ class CpuPartition:
         left = [] if force else [one for one in self.foreign(machine, before, changes) if _of_kernel(one.where)]
         theirs = {problem.where for problem in left}
         for change in reversed(changes):
-            where = f"{RESOURCE}: {change.key}"
+            where = change.where
             if where in theirs:
                 continue
             try:

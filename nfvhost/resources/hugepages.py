@@ -177,7 +177,7 @@ class Hugepages:
             raise ApplyError(
                 f"asked for {wanted} pages of {size}, the kernel has {pool.total - pool.surplus} now (before: "
                 f"{change.before}); {left} MiB are available there, in pieces that are too small{_naming(holders)}",
-                where=f"{RESOURCE}: {change.key}",
+                where=change.where,
                 hint="ask soon after a boot, before memory is in pieces, or for fewer",
             )
 
@@ -208,7 +208,7 @@ class Hugepages:
         return tuple(
             Problem(
                 what=f"has {_total(machine.root, before, change)} pages by now, asked for were {change.after}",
-                where=f"{RESOURCE}: {change.key}",
+                where=change.where,
                 hint="someone else resized it since; --force overwrites it",
             )
             for change in changes
@@ -225,7 +225,7 @@ class Hugepages:
             *(
                 problem
                 for change in reversed(changes)
-                if f"{RESOURCE}: {change.key}" not in theirs
+                if change.where not in theirs
                 for problem in _put_back(machine.root, before, change)
             ),
         )
@@ -234,7 +234,7 @@ class Hugepages:
 def _put_back(root: Root, before: State, change: Change) -> tuple[Problem, ...]:
     node, size = _place(change)
     wanted = int(change.before or 0)
-    where = f"{RESOURCE}: {change.key}"
+    where = change.where
     if _total(root, before, change) == wanted:
         return ()
     try:
@@ -275,7 +275,7 @@ def _of_hugepages(arg: str) -> bool:
 def _place(change: Change) -> tuple[int, PageSize]:
     match = _KEY.fullmatch(change.key)
     if match is None:
-        raise ApplyError("is no pool of hugepages", where=f"{RESOURCE}: {change.key}")
+        raise ApplyError("is no pool of hugepages", where=change.where)
     return int(match[1]), PageSize.parse(match[2])
 
 
@@ -304,7 +304,7 @@ def _in_use(state: State, changes: tuple[Change, ...]) -> tuple[Problem, ...]:
                 Problem(
                     what=f"{used} of its {pool.total} pages are in use, planned are {change.after}"
                     + _naming(pool.holders),
-                    where=f"{RESOURCE}: {change.key}",
+                    where=change.where,
                     hint="end those that hold them, or remove files that outlived their process",
                 )
             )

@@ -25,7 +25,7 @@ from nfvhost.access.interrupts import (
 from nfvhost.access.machine import Machine
 from nfvhost.access.root import Root
 from nfvhost.errors import ApplyError, NfvhostError, Problem
-from nfvhost.model.change import Activation, Change, Disruption
+from nfvhost.model.change import Change
 from nfvhost.model.cpuset import EMPTY, CpuSet, union
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
@@ -118,15 +118,15 @@ class Irq:
             if before != after or not heeded:
                 was = before if before != after else balancer.spares
                 reason = "told of some CPUs, it no longer looks for isolated ones itself: so it is told all"
-                changes.append(_change(_BALANCER, _text(was), _text(after), reason))
+                changes.append(Change.now(RESOURCE, _BALANCER, _text(was), _text(after), reason))
         if state.default is not None and not state.default.isdisjoint(state.quiet):
             reason = "the interrupts of devices that come later start there"
-            changes.append(_change(_DEFAULT, str(state.default), str(state.keepers), reason))
+            changes.append(Change.now(RESOURCE, _DEFAULT, str(state.default), str(state.keepers), reason))
         movable = _movable(state)
         if movable:
             where = union(one.cpus for one in movable) & state.quiet
             reason = f"each would stop what runs there for some microseconds; {state.keepers.named} take them"
-            changes.append(_change(_AFFINITIES, f"{len(movable)} on {where.named}", _NONE, reason))
+            changes.append(Change.now(RESOURCE, _AFFINITIES, f"{len(movable)} on {where.named}", _NONE, reason))
         return tuple(changes)
 
     def check(self, state: State, plan: Plan, host: Host) -> tuple[Problem, ...]:
@@ -262,7 +262,7 @@ class Irq:
             try:
                 left += self._put_back(machine, before, change, force=force)
             except NfvhostError as error:
-                where = f"{RESOURCE}: {change.key}"
+                where = change.where
                 left += [Problem(what=f"{one.where}: {one.what}", where=where, hint=one.hint) for one in error.problems]
         return tuple(left)
 
@@ -314,18 +314,6 @@ def _text(cpus: CpuSet | None) -> str | None:
 def _listed(interrupts: tuple[Interrupt, ...] | list[Interrupt]) -> str:
     more = f" and {len(interrupts) - _SHOWN} more" if len(interrupts) > _SHOWN else ""
     return ", ".join(f"{one} ({one.cpus})" for one in interrupts[:_SHOWN]) + more
-
-
-def _change(key: str, before: str | None, after: str | None, reason: str) -> Change:
-    return Change(
-        resource=RESOURCE,
-        key=key,
-        before=before,
-        after=after,
-        activation=Activation.NOW,
-        disruption=Disruption.NONE,
-        reason=reason,
-    )
 
 
 def _replacements(state: State, change: Change) -> tuple[Replacement, ...]:

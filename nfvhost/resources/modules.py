@@ -10,7 +10,7 @@ from nfvhost.access.command import CommandError
 from nfvhost.access.machine import Machine
 from nfvhost.access.root import Root
 from nfvhost.errors import Problem
-from nfvhost.model.change import Activation, Change, Disruption
+from nfvhost.model.change import Change
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
 from nfvhost.model.profile import Role
@@ -73,9 +73,9 @@ class Modules:
         changes = []
         if before != after:
             reason = "; ".join(dict.fromkeys(reasons.values())) or "the plan needs none of them any more"
-            changes.append(_change(LOAD_FILE, " ".join(before) or None, " ".join(after) or None, reason))
+            changes.append(Change.now(RESOURCE, LOAD_FILE, " ".join(before) or None, " ".join(after) or None, reason))
         changes += [
-            _change(module, None, "loaded", reason)
+            Change.now(RESOURCE, module, None, "loaded", reason)
             for module, reason in sorted(reasons.items())
             if _normal(module) not in state.loaded
         ]
@@ -217,18 +217,6 @@ def _listed(content: bytes | None) -> tuple[str, ...]:
 def _normal(module: str) -> str:
     """The name as the kernel writes it; files and people use either form."""
     return module.replace("-", "_")
-
-
-def _change(key: str, before: str | None, after: str | None, reason: str) -> Change:
-    return Change(
-        resource=RESOURCE,
-        key=key,
-        before=before,
-        after=after,
-        activation=Activation.NOW,
-        disruption=Disruption.NONE,
-        reason=reason,
-    )
 
 
 def _to_load(changes: tuple[Change, ...]) -> tuple[str, ...]:

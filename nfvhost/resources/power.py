@@ -11,7 +11,7 @@ from nfvhost.access.machine import Machine
 from nfvhost.access.process import pids_by_name
 from nfvhost.access.root import Root
 from nfvhost.errors import NfvhostError, Problem
-from nfvhost.model.change import Activation, Change, Disruption
+from nfvhost.model.change import Change
 from nfvhost.model.cpuset import EMPTY, CpuSet, union
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
@@ -112,12 +112,12 @@ class Power:
         if power.governor is not None and any(one.governor != power.governor for one in state.clocks):
             before = ", ".join(f"{one.governor} on {one.cpus.named}" for one in state.clocks)
             reason = f"the profile asks for it on {power.cpus.named}"
-            changes.append(_change(_GOVERNOR, before, power.governor.value, reason))
+            changes.append(Change.now(RESOURCE, _GOVERNOR, before, power.governor.value, reason))
         deep = [one for one in state.idle if one.enabled]
         if power.max_idle_latency_us is not None and deep:
             before = ", ".join(f"{one.name} ({one.latency_us} us) on {one.enabled.named}" for one in deep)
             reason = f"they wake within {power.max_idle_latency_us} us then, as the profile asks"
-            changes.append(_change(_IDLE, before, f"none above {power.max_idle_latency_us} us", reason))
+            changes.append(Change.now(RESOURCE, _IDLE, before, f"none above {power.max_idle_latency_us} us", reason))
         return tuple(changes)
 
     def check(self, state: State, plan: Plan, host: Host) -> tuple[Problem, ...]:
@@ -195,7 +195,7 @@ class Power:
         return tuple(
             Problem(
                 what=f"{len(theirs)} settings were changed by someone else since: {theirs[0][0]} says {theirs[0][1]}",
-                where=f"{RESOURCE}: {change.key}",
+                where=change.where,
                 hint="--force overwrites them",
             )
             for change in changes
@@ -282,18 +282,6 @@ def _driver(stated: str | None) -> str | None:
     return None if stated == "none" else stated  # drivers/cpuidle/sysfs.c, show_current_driver
 
 
-def _change(key: str, before: str, after: str, reason: str) -> Change:
-    return Change(
-        resource=RESOURCE,
-        key=key,
-        before=before,
-        after=after,
-        activation=Activation.NOW,
-        disruption=Disruption.NONE,
-        reason=reason,
-    )
-
-
 def _places(state: State, change: Change) -> Iterator[tuple[str, str, str]]:
     """Each attribute that the change sets: its path, what the change wants, what it said before."""
     if change.key == _GOVERNOR and change.after is not None:
@@ -316,7 +304,7 @@ def _theirs(root: Root, before: State, change: Change) -> list[tuple[str, str]]:
 
 
 def _put_back(root: Root, before: State, change: Change, theirs: set[str]) -> Iterator[Problem]:
-    where = f"{RESOURCE}: {change.key}"
+    where = change.where
     for place, _, was in _places(before, change):
         now = root.read_line(place)
         if now is None or now == was or place in theirs:

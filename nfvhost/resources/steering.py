@@ -131,11 +131,11 @@ class Steering:
         back: list[Change] = []
         for change in changes:
             there = _at(now, change)
-            if _where(change) in kept or (None if there is None else there.actions) == change.before:
+            if change.where in kept or (None if there is None else there.actions) == change.before:
                 continue
             gone = _absent_ports(ports, _flows(change, change.before))
             if gone:
-                left.append(Problem(what=f"the port {gone[0]} is not there any more", where=_where(change)))
+                left.append(Problem(what=f"the port {gone[0]} is not there any more", where=change.where))
                 continue
             back.append(change)
         for bridge in dict.fromkeys(parse_key(change.key).bridge for change in back):
@@ -148,7 +148,7 @@ class Steering:
                 )
             except NfvhostError as error:
                 left += [
-                    Problem(what=f"could not be put back: {one.what}", where=_where(change), hint=one.hint)
+                    Problem(what=f"could not be put back: {one.what}", where=change.where, hint=one.hint)
                     for change in mine
                     for one in error.problems
                 ]
@@ -157,7 +157,7 @@ class Steering:
         return (
             *left,
             *(
-                Problem(what="was written and does not read as before", where=_where(change))
+                Problem(what="was written and does not read as before", where=change.where)
                 for change in back
                 if then is not None
                 and (None if (there := _at(then, change)) is None else there.actions) != change.before
@@ -175,7 +175,7 @@ def lost_flows(machine: Machine, plan: Plan) -> tuple[Change, ...]:
     wants = target_of(plan)
     blocked = {one.where for one in (*_absent(switch, plan, wants), *_taken(switch, wants))}
     return tuple(
-        change for change in _differences(switch, wants) if change.after is not None and _where(change) not in blocked
+        change for change in _differences(switch, wants) if change.after is not None and change.where not in blocked
     )
 
 
@@ -373,11 +373,7 @@ def _theirs(now: SwitchFlows | None, changes: tuple[Change, ...]) -> Iterator[Pr
         there = _at(now, change) if now is not None else None
         if there is not None and not (there.ours and there.actions in {change.before, change.after}):
             what = f"was {change.before}, then nfvhost made it {change.after}; since then someone else made it "
-            yield Problem(what=what + there.actions, where=_where(change), hint="--force overwrites it")
-
-
-def _where(change: Change) -> str:
-    return f"{RESOURCE}: {change.key}"
+            yield Problem(what=what + there.actions, where=change.where, hint="--force overwrites it")
 
 
 __all__ = ["RESOURCE", "State", "Steering", "key_of", "lost_flows", "make_again", "parse_key", "target_of"]

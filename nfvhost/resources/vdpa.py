@@ -13,7 +13,7 @@ from nfvhost.access.root import Root
 from nfvhost.access.sysfs import linked_name
 from nfvhost.access.vf_users import PCI, VDPA, file_holders, vdpa_devices, vhost_files
 from nfvhost.errors import ApplyError, NfvhostError, PreconditionError, Problem
-from nfvhost.model.change import Activation, Change, Disruption
+from nfvhost.model.change import Change
 from nfvhost.model.host import Host
 from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import NicPlan, Plan
@@ -109,7 +109,9 @@ class Vdpa:
             slot, wanted = state.slot(key), _wanted(nic, number)
             device = slot.device if slot is not None else None
             if device is None or not _is_so(device, wanted):
-                changes.append(_change(key, device.text if device is not None else None, wanted, nic.reason))
+                changes.append(
+                    Change.now(RESOURCE, key, device.text if device is not None else None, wanted, nic.reason)
+                )
         return tuple(changes)
 
     def check(self, state: State, plan: Plan, host: Host) -> tuple[Problem, ...]:
@@ -158,7 +160,7 @@ class Vdpa:
         return tuple(
             Problem(
                 what=f"{now.name} ({now.text}) is there by now, asked for was {change.after}",
-                where=f"{RESOURCE}: {change.key}",
+                where=change.where,
                 hint="someone else made or changed it since; --force overwrites it",
             )
             for change in changes
@@ -171,7 +173,7 @@ class Vdpa:
         left = [] if force else list(self.foreign(machine, before, changes))
         theirs = {problem.where for problem in left}
         for change in reversed(changes):
-            where = f"{RESOURCE}: {change.key}"
+            where = change.where
             if where in theirs:
                 continue
             slot = before.slot(change.key)
@@ -440,18 +442,6 @@ def _parsed(text: str) -> tuple[str, str | None, int | None]:
 
 def _image(slot: Slot) -> Slot:
     return replace(slot, device=replace(slot.device, holders=()) if slot.device is not None else None)
-
-
-def _change(key: str, before: str | None, after: str, reason: str) -> Change:
-    return Change(
-        resource=RESOURCE,
-        key=key,
-        before=before,
-        after=after,
-        activation=Activation.NOW,
-        disruption=Disruption.NONE,
-        reason=reason,
-    )
 
 
 def _placed(error: NfvhostError, key: str) -> NfvhostError:

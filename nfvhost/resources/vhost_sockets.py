@@ -11,7 +11,7 @@ from nfvhost.access.machine import Machine
 from nfvhost.access.root import Root
 from nfvhost.access.writing import FolderAccess
 from nfvhost.errors import NfvhostError, Problem
-from nfvhost.model.change import Activation, Change, Disruption
+from nfvhost.model.change import Change
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
 from nfvhost.model.report import Drift
@@ -134,10 +134,12 @@ class VhostSockets:
         before = (state.boot_file.content or b"").decode(errors="replace").removeprefix(_HEAD).strip() or None
         if before != content:
             reason = "a boot empties /run" if content else "a boot keeps the folder, or the plan wants none"
-            changes.append(_change(BOOT_FILE, before, content, reason))
+            changes.append(Change.now(RESOURCE, BOOT_FILE, before, content, reason))
         wanted = _wanted(state)
         if state.path is not None and wanted is not None and state.access != wanted:
-            changes.append(_change(state.path, _told(state, state.access), _told(state, wanted), _reason(state)))
+            changes.append(
+                Change.now(RESOURCE, state.path, _told(state, state.access), _told(state, wanted), _reason(state))
+            )
         return tuple(changes)
 
     def check(self, state: State, plan: Plan, host: Host) -> tuple[Problem, ...]:
@@ -342,18 +344,6 @@ def _told(state: State, access: FolderAccess | None) -> str | None:
         names |= {f"u{state.qemu.uid}": state.qemu.user, f"g{gid}": group}
     owner, group = (names.get(key, key[1:]) for key in (f"u{access.uid}", f"g{access.gid}"))
     return f"{owner}:{group} {access.mode:04o}"
-
-
-def _change(key: str, before: str | None, after: str | None, reason: str) -> Change:
-    return Change(
-        resource=RESOURCE,
-        key=key,
-        before=before,
-        after=after,
-        activation=Activation.NOW,
-        disruption=Disruption.NONE,
-        reason=reason,
-    )
 
 
 def _changed_folder(state: State, changes: tuple[Change, ...]) -> str | None:

@@ -94,7 +94,7 @@ class DriverBinding:
             Problem(what=f"{what} by now, which is neither as before nor as planned", where=where, hint="--force")
             for change in changes
             if (what := _strange(before.function(change.key), read_function(machine.root, change.key), change))
-            for where in (f"{self.name}: {change.key}",)
+            for where in (change.where,)
         )
 
     def rollback(
@@ -134,7 +134,7 @@ class DriverBinding:
     def _bind(self, machine: Machine, change: Change) -> None:
         """Nothing, once the driver is bound; where it is refused, ApplyError after the old one is back."""
         now = read_function(machine.root, change.key)
-        where = f"{self.name}: {change.key}"
+        where = change.where
         if now.pci is None or change.after is None:
             raise ApplyError("there is no such function", where=where)
         if now.driver == change.after:
@@ -155,7 +155,7 @@ class DriverBinding:
             ) from error
 
     def _put_back(self, machine: Machine, before: Function, change: Change, *, force: bool) -> tuple[Problem, ...]:
-        where = f"{self.name}: {change.key}"
+        where = change.where
         now = read_function(machine.root, change.key)
         if before.pci is None:
             return ()  # it was not there, or it came with its VFs, and goes with them

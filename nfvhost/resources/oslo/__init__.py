@@ -136,7 +136,7 @@ class OsloConf:
                 )
             )
         found += [
-            Problem(what=f"cannot be written to a file: {change.after!r}", where=f"{self.resource}: {change.key}")
+            Problem(what=f"cannot be written to a file: {change.after!r}", where=change.where)
             for change in changes
             if change.after is not None and _SAFE.fullmatch(change.after) is None
         ]
@@ -165,7 +165,7 @@ class OsloConf:
     def apply(self, machine: Machine, state: State, changes: tuple[Change, ...]) -> None:
         for change in changes:
             if change.after is not None and _SAFE.fullmatch(change.after) is None:
-                raise PreconditionError("cannot be written to a file", where=f"{self.resource}: {change.key}")
+                raise PreconditionError("cannot be written to a file", where=change.where)
         write_out(machine.root, self._replacements(state, changes))
 
     def verify(self, machine: Machine, plan: Plan, *, seen: State | None = None) -> tuple[Drift, ...]:

@@ -11,7 +11,7 @@ from nfvhost.access import ovs_client
 from nfvhost.access.command import CommandError
 from nfvhost.access.machine import Machine
 from nfvhost.errors import ApplyError, NfvhostError, Problem
-from nfvhost.model.change import Activation, Change, Disruption
+from nfvhost.model.change import Change, Disruption
 from nfvhost.model.host import Host
 from nfvhost.model.plan import Plan
 from nfvhost.model.report import Drift
@@ -103,20 +103,24 @@ class Packages:
         changes = []
         if state.interrupted:
             reason = "a run of dpkg was cut off, and apt installs nothing before it is finished"
-            changes.append(_change(_DPKG, "cut off", "finished", reason))
+            changes.append(Change.now(RESOURCE, _DPKG, "cut off", "finished", reason))
         changes += [
-            _change(one.key, None, one.name or "installed", one.reason) for one in state.wanted if not one.installed
+            Change.now(RESOURCE, one.key, None, one.name or "installed", one.reason)
+            for one in state.wanted
+            if not one.installed
         ]
         if state.build is None:
             return tuple(changes)
         target = None if state.alternative is None else state.alternative.target
         if state.build.chosen and target != state.build.program:
-            changes.append(_change(_CHOICE, target, state.build.program, "of the two builds, the one that has DPDK"))
+            changes.append(
+                Change.now(RESOURCE, _CHOICE, target, state.build.program, "of the two builds, the one that has DPDK")
+            )
         if state.service is not None and not _runs(state.running, state.build):
             before = None if state.running is None else _WITHOUT
             disruption = Disruption.NONE if state.running is None else Disruption.LINK
             reason = "it runs what was chosen before" if state.running is not None else "the plan needs the switch"
-            changes.append(replace(_change(_PROCESS, before, _WITH, reason), disruption=disruption))
+            changes.append(replace(Change.now(RESOURCE, _PROCESS, before, _WITH, reason), disruption=disruption))
         return tuple(changes)
 
     def check(self, state: State, plan: Plan, host: Host) -> tuple[Problem, ...]:
@@ -337,18 +341,6 @@ def _tried(key: str, work: Callable[[], None]) -> list[Problem]:
     except NfvhostError as error:
         return [Problem(what=one.what, where=f"{RESOURCE}: {key}", hint=one.hint) for one in error.problems]
     return []
-
-
-def _change(key: str, before: str | None, after: str | None, reason: str) -> Change:
-    return Change(
-        resource=RESOURCE,
-        key=key,
-        before=before,
-        after=after,
-        activation=Activation.NOW,
-        disruption=Disruption.NONE,
-        reason=reason,
-    )
 
 
 __all__ = ["Packages"]

@@ -101,7 +101,7 @@ def _in_the_way(pf: Pf, nic: NicPlan, host: Host, own: tuple[Change, ...], where
             if (at := place(change)) is not None and at.vf is not None:
                 yield Problem(
                     what="the port has no interface here, by which VFs are set up",
-                    where=f"{RESOURCE}: {change.key}",
+                    where=change.where,
                     hint="another network namespace may have it: move it back",
                 )
 

@@ -41,7 +41,7 @@ def place(change: Change) -> Place | None:
         return Place(pci=PciAddress.parse(port[1]), what=port[2], vf=None)
     if (vf := _VF.fullmatch(change.key)) is not None:
         return Place(pci=PciAddress.parse(vf[1]), what=VfSetting(vf[3]), vf=int(vf[2]))
-    raise ApplyError("is no setting of VFs", where=f"{RESOURCE}: {change.key}")
+    raise ApplyError("is no setting of VFs", where=change.where)
 
 
 def differences(state: State, plan: Plan) -> Iterator[Change]:

@@ -37,7 +37,7 @@ def put_all_back(
         left += _tried(lambda: reload(machine), files[0].path)
     order = (AUTOPROBE, None, COUNT, LINK)
     for change in sorted(changes, key=lambda one: order.index(_kind(one))):
-        if f"{RESOURCE}: {change.key}" not in theirs:
+        if change.where not in theirs:
             left += _put_back(machine, before, change, changes, settle_s=settle_s)
     return tuple(left)
 
@@ -49,7 +49,7 @@ def _foreign_places(machine: Machine, changes: tuple[Change, ...]) -> Iterator[P
             continue
         yield Problem(
             what=f"is {now or 'not set'} by now, asked for was {change.after}",
-            where=f"{RESOURCE}: {change.key}",
+            where=change.where,
             hint="someone else changed it since; --force overwrites it",
         )
 

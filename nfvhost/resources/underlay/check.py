@@ -44,7 +44,7 @@ def problems(
         way = parse_way(change.after)
         absent = _absent(network, way.bridge if way is not None else place.bridge, planned)
         if absent is not None:
-            found.append(Unmet(what=absent, where=f"{RESOURCE}: {change.key}", met_by=_SWITCH))
+            found.append(Unmet(what=absent, where=change.where, met_by=_SWITCH))
         elif network is not None:
             found += _taken(network, place, change, departing)
     if network is not None:
@@ -73,7 +73,7 @@ def _absent(network: Network | None, bridge: str, planned: frozenset[str]) -> st
 
 def _taken(network: Network, place: Place, change: Change, departing: frozenset[Place]) -> Iterator[Problem]:
     """What others have made of the place."""
-    where = f"{RESOURCE}: {change.key}"
+    where = change.where
     routing = network.routing
     match place.kind:
         case Kind.ADDRESS:

@@ -16,7 +16,7 @@ from nfvhost.resources.settling import settled
 from nfvhost.resources.underlay.check import dependents
 from nfvhost.resources.underlay.difference import change_of, departures
 from nfvhost.resources.underlay.place import DEPARTING, Kind, Place, parse_key, parse_way
-from nfvhost.resources.underlay.place_by_place import PlaceByPlace, State, door_of, users_of, where_of
+from nfvhost.resources.underlay.place_by_place import PlaceByPlace, State, door_of, users_of
 
 _REASONS = {
     Kind.LINK: "its bridge goes",
@@ -82,7 +82,7 @@ def _hanging(network: Network, changes: tuple[Change, ...]) -> Iterator[Problem]
         for one in dependents(network, place) if place.kind is Kind.ADDRESS else ():
             yield Problem(
                 what=f"{one.address} of someone else hangs on it and would go too",
-                where=where_of(change),
+                where=change.where,
                 hint=f"sysctl net.ipv4.conf.{place.bridge}.promote_secondaries=1",
             )
 
@@ -101,7 +101,7 @@ def _passing(network: Network, changes: tuple[Change, ...]) -> Iterator[Problem]
         for what in (*users_of(network, place), *routes):
             yield Problem(
                 what=f"{what} of someone else would go with the bridge",
-                where=where_of(change),
+                where=change.where,
                 hint="remove it, or keep the bridge in the plan",
             )
 

@@ -45,7 +45,7 @@ class PlaceByPlace:
             if network is None or bridge_interface(network, bridge) is None:
                 raise ApplyError(
                     f"{bridge} is no bridge of the userspace data path",
-                    where=where_of(change),
+                    where=change.where,
                     hint="see what `ovs-vsctl show` says of it",
                 )
             write(door, place, change.before, change.after)
@@ -84,7 +84,7 @@ class PlaceByPlace:
                 write(door, place, now, change.before)
             except NfvhostError as error:
                 left += [
-                    Problem(what=f"could not be put back: {one.what}", where=where_of(change), hint=one.hint)
+                    Problem(what=f"could not be put back: {one.what}", where=change.where, hint=one.hint)
                     for one in error.problems
                 ]
                 continue
@@ -93,7 +93,7 @@ class PlaceByPlace:
         return (
             *left,
             *(
-                Problem(what="was written and does not read as before", where=where_of(change))
+                Problem(what="was written and does not read as before", where=change.where)
                 for change in tried
                 if network is not None
                 and not _is_back(network, place := parse_key(change.key), value_at(network, place), change)
@@ -104,11 +104,6 @@ class PlaceByPlace:
 def door_of(machine: Machine) -> SwitchNetwork:
     """The network around the machine's ovs-vswitchd."""
     return machine.switch_network or RunningSwitchNetwork(root=machine.root, ovsdb=machine.ovsdb_address)
-
-
-def where_of(change: Change) -> str:
-    """The change, as problems name it."""
-    return f"{change.resource}: {change.key}"
 
 
 def _is_back(network: Network, place: Place, now: str | None, change: Change) -> bool:
@@ -131,12 +126,12 @@ def _theirs(network: Network, changes: tuple[Change, ...], mine: tuple[Change, .
         now = value_at(network, place)
         if now not in {change.before, change.after, None}:
             what = f"was {change.before}, then nfvhost made it {change.after}; since then someone else made it {now}"
-            yield Problem(what=what, where=where_of(change), hint="--force overwrites it")
+            yield Problem(what=what, where=change.where, hint="--force overwrites it")
         elif now == change.after != change.before and change.before in WITHOUT:
             users = users_of(network, place, own)
             if users:
                 what = f"is in use by others now: {', '.join(users)}"
-                yield Problem(what=what, where=where_of(change), hint="--force takes it away from them")
+                yield Problem(what=what, where=change.where, hint="--force takes it away from them")
 
 
 def _out_of_reach(machine: Machine, changes: tuple[Change, ...]) -> Iterator[Problem]:
@@ -149,9 +144,7 @@ def _out_of_reach(machine: Machine, changes: tuple[Change, ...]) -> Iterator[Pro
         bridge = way.bridge if way is not None else parse_key(change.key).bridge
         if machine.root.exists(f"/sys/class/net/{bridge}"):
             what = f"ovs-vswitchd does not run, and the interface {bridge} that it left is not touched"
-            yield Problem(
-                what=what, where=where_of(change), hint="start it (systemctl start openvswitch-switch) and retry"
-            )
+            yield Problem(what=what, where=change.where, hint="start it (systemctl start openvswitch-switch) and retry")
 
 
 def users_of(network: Network, place: Place, own: Collection[Place] = ()) -> tuple[str, ...]:
