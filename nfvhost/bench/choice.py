@@ -8,11 +8,12 @@ from nfvhost.bench.builtin import BuiltIn
 from nfvhost.bench.generator import Ends, Generator
 from nfvhost.bench.packet_sockets import PacketSockets
 from nfvhost.bench.testpmd import PmdProgram
+from nfvhost.bench.trex import Trex
 from nfvhost.errors import PreconditionError, UsageError
 
 AUTO: Final = "auto"
 # Those that keep a rate come first; the kernel's sockets are the last resort.
-GENERATORS: Final[tuple[Generator, ...]] = (BuiltIn(), PmdProgram(), PacketSockets())
+GENERATORS: Final[tuple[Generator, ...]] = (BuiltIn(), Trex(), PmdProgram(), PacketSockets())
 
 
 def generator(name: str) -> Generator | None:

@@ -49,7 +49,7 @@ def cycles_per_packet(sandbox: Sandbox) -> float | None:
 
 
 def drop_counts(sandbox: Sandbox) -> dict[str, int]:
-    """All counters of dropped packets as they are now, by cause."""
+    """All the switch's counters of dropped packets as they are now, by cause."""
     counts: dict[str, int] = {}
     for one in port_traffic(sandbox.unixctl, timeout_s=_TIMEOUT_S):
         for way, dropped in (("received", one.receive_dropped), ("sent", one.transmit_dropped)):

@@ -1,11 +1,12 @@
 /* Sends frames on one DPDK port at a rate kept by the TSC, and counts what comes back on another.
  *
- *   generator EAL-ARGUMENTS -- --sizes 64:7,570:4,1518:1 --flows 1000 [--tx N] [--rx N] [--guest A:B] [--headers HEX] [--more N]
+ *   generator EAL-ARGUMENTS -- --sizes 64:7,570:4,1518:1 --flows 1000 [--tx N] [--rx N] [--guest A:B] [--headers HEX] [--more N] [--addressed]
  *
  * Then one trial for each line on stdin, "SECONDS PPS" (PPS 0: as fast as it can), and one line of JSON for each:
  * intended = sent + refused + behind, in the seconds that the program had its CPU. --guest forwards from port A to port B and back, as an l2fwd in a guest does.
  * --headers stand in the place of the Ethernet header of what is sent (of IPv6, its length is filled in): the sizes are those of the plain frames inside.
  * --more bytes are on top of the plain headers in what comes back.
+ * --addressed frames go from the one port's own address to the other's.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -63,7 +64,7 @@ static uint16_t slots[MOST_SLOTS];
 static unsigned slot_count, flow_count = 1, headers_length = RTE_ETHER_HDR_LEN, more;
 static uint8_t headers[MOST_HEADERS] = {0x02, 0x6e, 0x66, 0x76, 0x01, 0x02, 0x02, 0x6e, 0x66, 0x76, 0x01, 0x01, 0x08, 0x00};
 static uint16_t tx_port, rx_port, guest_a, guest_b;
-static bool has_guest;
+static bool has_guest, addressed;
 static uint32_t trial_number;
 static uint64_t sequence;
 static uint64_t latency[BUCKETS], latency_samples, latency_min, latency_max;
@@ -311,7 +312,8 @@ int main(int argc, char **argv)
         {"sizes", required_argument, NULL, 's'}, {"flows", required_argument, NULL, 'f'},
         {"tx", required_argument, NULL, 't'},    {"rx", required_argument, NULL, 'r'},
         {"guest", required_argument, NULL, 'g'}, {"headers", required_argument, NULL, 'h'},
-        {"more", required_argument, NULL, 'm'},  {0},
+        {"more", required_argument, NULL, 'm'},  {"addressed", no_argument, NULL, 'a'},
+        {0},
     };
     char default_sizes[] = "64:1", *sizes = default_sizes;
     int option;
@@ -342,6 +344,9 @@ int main(int argc, char **argv)
         case 'm':
             more = atoi(optarg);
             break;
+        case 'a':
+            addressed = true;
+            break;
         default:
             return 1;
         }
@@ -355,6 +360,10 @@ int main(int argc, char **argv)
         set_up(port);
     if (!rte_eth_dev_is_valid_port(tx_port) || !rte_eth_dev_is_valid_port(rx_port))
         rte_exit(1, "there are %u ports\n", rte_eth_dev_count_avail());
+    if (addressed) {
+        rte_eth_macaddr_get(rx_port, (struct rte_ether_addr *)headers);
+        rte_eth_macaddr_get(tx_port, (struct rte_ether_addr *)(headers + RTE_ETHER_ADDR_LEN));
+    }
     uint64_t hz = rte_get_tsc_hz();
     wait_for_links(hz);
     printf("{\"ready\": true}\n");

@@ -33,6 +33,7 @@ class Ends:
     shared_memory: bool = False  # the other side maps the generator's memory: hugepages
     headers: bytes | None = None  # of a tunnel, in the place of the Ethernet header of what is sent
     more: int = 0  # bytes of a tunnel's headers on top of the plain ones in what comes back
+    addressed: bool = False  # what is between looks at Ethernet addresses: frames bear those of the two devices
 
     @property
     def devices(self) -> tuple[str, ...]:

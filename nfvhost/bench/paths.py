@@ -6,6 +6,7 @@ srv6-encap  the same as port, and the PMD puts each packet into SRv6 with one se
 srv6-decap  the same as port, and the PMD takes each packet out of it
 netdev      generator - veth - Open vSwitch in user space without DPDK - veth - generator
 kernel      generator - veth - the kernel's bridge - veth - generator
+sriov       generator - VF - the NIC's own switch - VF - generator (nfvhost.bench.vfs: nothing is made for it)
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ QUEUE_SIZE: Final = 1024
 SWITCH_MIB: Final = 512
 GENERATOR_MIB: Final = 192
 # A ring in memory: the frames come back where they were sent. What it carries is the generator's own ceiling.
-_LOOP: Final = "net_ring0"
+LOOP: Final = "net_ring0"
 # 2001:2::/48 is for benchmarks (RFC 5180, 8).
 _NEAR: Final = "2001:2::1"
 _FAR: Final = "2001:2::2"
@@ -68,11 +69,17 @@ class PathKind(StrEnum):
     SRV6_DECAP = "srv6-decap"
     NETDEV = "netdev"
     KERNEL = "kernel"
+    SRIOV = "sriov"
 
     @property
     def polled(self) -> bool:
         """Whether poll-mode threads forward."""
-        return self not in {PathKind.NETDEV, PathKind.KERNEL}
+        return self.switched and self is not PathKind.NETDEV
+
+    @property
+    def switched(self) -> bool:
+        """Whether Open vSwitch forwards."""
+        return self not in {PathKind.KERNEL, PathKind.SRIOV}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +89,8 @@ class Path:
     kind: PathKind
     ends: Ends
     loop: Ends  # the same kind of ends, joined without anything between: the generator's own ceiling
-    ports: tuple[str, ...] = ()  # of the switch
+    switch: Sandbox | None = None  # the Open vSwitch that forwards
+    ports: tuple[str, ...] = ()  # of it
 
 
 def path_kind(text: str) -> PathKind:
@@ -111,6 +119,8 @@ def opened(kind: PathKind, sandbox: Sandbox, plan: Plan, *, queue_size: int = QU
                     yield _netdev(sandbox)
                 case PathKind.KERNEL:
                     yield _kernel(sandbox)
+                case PathKind.SRIOV:
+                    raise UsageError("no sandbox has VFs", where=f"--path {kind}")
         finally:
             _close(sandbox)
 
@@ -181,7 +191,8 @@ def _vhost(kind: PathKind, sandbox: Sandbox, plan: Plan, folder: str, queue_size
         _join(sandbox, BRIDGE, f"bench-{one}", f"bench-{other}")
     devices = [_device(number, sockets[name], queue_size) for number, name in enumerate(names)]
     ends = Ends(tx=devices[0], rx=devices[1], guest=(devices[2], devices[3]) if guest else None, shared_memory=True)
-    return Path(kind=kind, ends=ends, loop=Ends(tx=_LOOP, rx=_LOOP), ports=tuple(one.name for one in ports))
+    loop = Ends(tx=LOOP, rx=LOOP)
+    return Path(kind=kind, ends=ends, loop=loop, switch=sandbox, ports=tuple(one.name for one in ports))
 
 
 def _srv6(kind: PathKind, sandbox: Sandbox, plan: Plan, folder: str, queue_size: int) -> Path:
@@ -228,7 +239,8 @@ def _srv6(kind: PathKind, sandbox: Sandbox, plan: Plan, folder: str, queue_size:
     return Path(
         kind=kind,
         ends=Ends(tx=one, rx=other, shared_memory=True, headers=headers, more=_AROUND if encap else 0),
-        loop=Ends(tx=_LOOP, rx=_LOOP, headers=headers, more=0 if encap else _AROUND),
+        loop=Ends(tx=LOOP, rx=LOOP, headers=headers, more=0 if encap else _AROUND),
+        switch=sandbox,
         ports=(tx.name, rx.name),
     )
 
@@ -254,7 +266,7 @@ def _netdev(sandbox: Sandbox) -> Path:
     for port in ("bench-y0", "bench-y1"):
         _vsctl(sandbox, "--may-exist", "add-port", _NETDEV_BRIDGE, port)
     _join(sandbox, _NETDEV_BRIDGE, "bench-y0", "bench-y1")
-    return _wired(PathKind.NETDEV, sandbox, ports=("bench-y0", "bench-y1"))
+    return replace(_wired(PathKind.NETDEV, sandbox), switch=sandbox, ports=("bench-y0", "bench-y1"))
 
 
 def _kernel(sandbox: Sandbox) -> Path:
@@ -277,7 +289,7 @@ def _make_wires(sandbox: Sandbox) -> None:
             disable_transmit_checksum(sandbox.netns, one)
 
 
-def _wired(kind: PathKind, sandbox: Sandbox, ports: tuple[str, ...] = ()) -> Path:
+def _wired(kind: PathKind, sandbox: Sandbox) -> Path:
     def ends(tx: str, rx: str) -> Ends:
         return Ends(
             tx=f"net_af_packet0,iface={tx}",
@@ -286,7 +298,7 @@ def _wired(kind: PathKind, sandbox: Sandbox, ports: tuple[str, ...] = ()) -> Pat
             netdevs=(tx, rx),
         )
 
-    return Path(kind=kind, ends=ends("bench-x0", "bench-x1"), loop=ends("bench-l0", "bench-l1"), ports=ports)
+    return Path(kind=kind, ends=ends("bench-x0", "bench-x1"), loop=ends("bench-l0", "bench-l1"))
 
 
 def _join(sandbox: Sandbox, bridge: str, one: str, other: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -20,9 +20,11 @@ from nfvhost.bench.paths import GENERATOR_MIB, QUEUE_SIZE, SWITCH_MIB, Path, Pat
 from nfvhost.bench.result import BenchResult, Conditions, GeneratorUsed, Point, Round, limited_by, summary
 from nfvhost.bench.search import PDR_LOSS_RATIO, Found, Rate, search
 from nfvhost.bench.trial import Measurer
-from nfvhost.errors import PreconditionError
+from nfvhost.bench.vfs import vf_path
+from nfvhost.errors import PreconditionError, UsageError
 from nfvhost.model.cpuset import EMPTY, CpuSet
 from nfvhost.model.host import Host
+from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import Plan
 from nfvhost.sandbox import Sandbox, down, up
 from nfvhost.sandbox.daemons import find_programs
@@ -60,13 +62,14 @@ class Setup:
     path: PathKind
     generator_cpus: CpuSet
     queue_size: int = QUEUE_SIZE
+    vfs: tuple[PciAddress, ...] = ()  # of the path through a NIC: from, to; none: as the plan has them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
     """A sandbox, a generator, and the host that both are on."""
 
-    sandbox: Sandbox
+    sandbox: Sandbox | None  # None: all paths are through a NIC
     generator: Generator | None  # None: the first that can serve
     host: Host
     say: Say = field(default=lambda _text: None)
@@ -81,7 +84,7 @@ class Bench:
             for load in wish.loads:
                 for at, setup in enumerate(setups):
                     key = at, load
-                    with opened(setup.path, self.sandbox, setup.plan, queue_size=setup.queue_size) as path:
+                    with self._opened(setup) as path:
                         used[at] = chosen(self.generator, path.ends)
                         if key not in ceilings:
                             ceilings[key] = _ceiling(used[at], path, load, setup.generator_cpus)
@@ -99,16 +102,17 @@ class Bench:
         self, generator: Generator, path: Path, load: Load, setup: Setup, ceiling_pps: float, wish: Wish
     ) -> Round:
         with through(generator, path.ends, load, setup.generator_cpus) as measurer:
-            drops_before, waited_before_s = drop_counts(self.sandbox), self._waited_s()
+            drops_before, waited_before_s = _counted(path.switch)
             first = flat_out(measurer, duration_s=wish.trial_s / 2)
             found = _found(generator, measurer, ceiling_pps, wish.trial_s)
-            drops, waited = since(drops_before, drop_counts(self.sandbox)), self._waited_s() - waited_before_s
+            drops_after, waited_after_s = _counted(path.switch)
+            polling = path.switch if path.kind.polled else None
             latency = cycles = None
             if found.ndr.pps is not None:
-                if path.kind.polled:
-                    clear_cycles(self.sandbox)
+                if polling is not None:
+                    clear_cycles(polling)
                 latency = measurer.measure(duration_s=wish.trial_s, load_pps=found.ndr.pps).latency
-                cycles = cycles_per_packet(self.sandbox) if path.kind.polled else None
+                cycles = cycles_per_packet(polling) if polling is not None else None
         return Round(
             ndr_pps=found.ndr.pps,
             pdr_pps=found.pdr.pps,
@@ -117,15 +121,19 @@ class Bench:
             maximum_pps=first.received / first.duration_s,
             cycles_per_packet=cycles,
             latency=latency,
-            drops=drops,
-            pmd_waited_ms=waited * 1e3 if path.kind.polled else None,
+            drops=since(drops_before, drops_after),
+            pmd_waited_ms=None if polling is None else (waited_after_s - waited_before_s) * 1e3,
             generator_absent_ms=sum(one.absent_s for one in found.trials) * 1e3,
             traffic_s=found.traffic_s,
             trials=found.trials,
         )
 
-    def _waited_s(self) -> float:
-        return waited_s(_ROOT, self.sandbox.switch_pid)
+    def _opened(self, setup: Setup) -> AbstractContextManager[Path]:
+        if setup.path is PathKind.SRIOV:
+            return nullcontext(vf_path(setup.plan, self.host, setup.vfs))
+        if self.sandbox is None:
+            raise UsageError("it is made on a sandbox, and there is none", where=f"path {setup.path}")
+        return opened(setup.path, self.sandbox, setup.plan, queue_size=setup.queue_size)
 
     def _result(
         self,
@@ -166,7 +174,7 @@ class Bench:
                 ("generator", generator.version),
                 ("kernel", os.uname().release),
                 ("nfvhost", nfvhost.__version__),
-                ("openvswitch", find_programs().switch_version),
+                *((("openvswitch", find_programs().switch_version),) if setup.path.switched else ()),
             ),
             cpu_model=self.host.model.name or "unknown",
             cpus=len(self.host.online),
@@ -186,11 +194,20 @@ class Bench:
         )
 
 
+def _counted(switch: Sandbox | None) -> tuple[dict[str, int], float]:
+    """What a switch dropped so far, by cause, and how long its poll-mode threads were without their CPU, seconds."""
+    return ({}, 0.0) if switch is None else (drop_counts(switch), waited_s(_ROOT, switch.switch_pid))
+
+
 def _ceiling(generator: Generator, path: Path, load: Load, cpus: CpuSet) -> float:
-    """What the generator itself can, in packets a second: the best of three short trials from itself to itself."""
-    with generator.attached(path.loop, load, cpus) as measurer:
+    """What the generator itself can, in packets a second: the best of three short trials from itself to itself.
+
+    Of one that cannot be joined to itself: what it sends into the path.
+    """
+    loops = generator.refusal(path.loop) is None
+    with generator.attached(path.loop if loops else path.ends, load, cpus) as measurer:
         trials = [flat_out(measurer, duration_s=_CEILING_S) for _ in range(_CEILING_TRIALS)]
-    best = max(one.received / one.duration_s for one in trials)
+    best = max((one.received if loops else one.sent) / one.duration_s for one in trials)
     if not best:
         raise PreconditionError("sends nothing that it hears itself", where=f"the generator {generator.name}")
     return best

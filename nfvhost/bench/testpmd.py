@@ -26,6 +26,8 @@ _FIRST_BURSTS: Final = 16
 _MBUFS: Final = 16384
 # app/test-pmd/testpmd.c, nic_stats_display: "  RX-packets: 12  RX-missed: 0 …", "  TX-packets: 12  TX-errors: 0 …"
 _COUNTED: Final = re.compile(r"(RX|TX)-packets: *(\d+)")
+# app/test-pmd/config.c, port_infos_display
+_ADDRESS: Final = re.compile(r"MAC address: ([0-9A-F:]{17})")
 # What is asked after each command: its answer ends what came before.
 _MARK: Final = "show port summary all"
 _MARK_ANSWER: Final = "Number of available ports"
@@ -76,6 +78,8 @@ class PmdProgram:
         with Dialogue(argv, netns=ends.netns) as dialogue:
             running = _Running(dialogue, rx_port=ends.devices.index(ends.rx))
             running.command("clear port stats all", timeout_s=_READY_S)
+            if ends.addressed:
+                running.address_each_other()
             yield running
 
 
@@ -92,6 +96,13 @@ class _Running:
         while _MARK_ANSWER not in (answer := self._dialogue.hear(timeout_s=timeout_s)):
             printed.append(answer)
         return printed
+
+    def address_each_other(self) -> None:
+        """Nothing; what goes out of port 0 is for port 1, and the other way round."""
+        for port, other in ((0, 1), (1, 0)):
+            (address,) = _ADDRESS.findall("\n".join(self.command(f"show port info {other}")))
+            self.command(f"set eth-peer {port} {address}")
+        self.command("set fwd mac")
 
     def measure(self, *, duration_s: float, load_pps: float) -> Trial:
         self.command("clear port stats all")

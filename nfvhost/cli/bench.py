@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nfvhost.bench.run import Setup, Wish
     from nfvhost.bench.tune import Tuning
     from nfvhost.model.host import Host
+    from nfvhost.model.pci import PciAddress
     from nfvhost.model.plan import Plan
 
 HELP = """Measure what a plan forwards: the highest rate without loss (NDR) and with 0.5 % loss (PDR).
@@ -54,14 +55,17 @@ def run(  # noqa: PLR0913, PLR0917 - one for each option
         typer.Option(
             "--path",
             help="port: vhost-user ports; pvp: through a guest; srv6-encap, srv6-decap: into and out of a tunnel;"
-            " netdev: user space, no DPDK; kernel: its bridge.",
+            " netdev: user space, no DPDK; kernel: its bridge; sriov: from VF to VF.",
         ),
     ] = "port",
     frames: Annotated[str, typer.Option("--frames", metavar="LIST", help="Bytes with FCS, and imix.")] = "64",
     flows: Annotated[str, typer.Option("--flows", metavar="LIST", help="How many UDP flows.")] = "1",
     rounds: Annotated[int, typer.Option("--rounds", min=1, max=100, help="Searches of each point, in turns.")] = 1,
     trial: Annotated[float, typer.Option("--trial", metavar="SECONDS", min=0.05, help="The longest trial.")] = 1.0,
-    generator: Annotated[str, typer.Option("--generator", help="built-in, dpdk-testpmd, af_packet.")] = "auto",
+    vfs: Annotated[
+        str | None, typer.Option("--vfs", metavar="A,B", help="Of the path sriov. [two that the plan has for guests]")
+    ] = None,
+    generator: Annotated[str, typer.Option("--generator", help="built-in, trex, dpdk-testpmd, af_packet.")] = "auto",
     generator_cpu: Annotated[int | None, typer.Option("--generator-cpu", metavar="CPU", min=0)] = None,
     line_rate: Annotated[
         int | None, typer.Option("--line-rate", metavar="MBPS", min=1, help="Of the link, for the plot.")
@@ -87,7 +91,7 @@ def run(  # noqa: PLR0913, PLR0917 - one for each option
             where="--tune",
             hint=f"--rounds {_tuning_rounds()} or more",
         )
-    results = _measured(wish, plan=plan, name=sandbox, generator=generator, cpu=generator_cpu, tune=tune)
+    results = _measured(wish, plan=plan, name=sandbox, vfs=vfs, generator=generator, cpu=generator_cpu, tune=tune)
     _write(results, output=output, csv=csv, plot=plot)
     if tune:
         _tell_tuning(judged(results), json=json)
@@ -180,32 +184,58 @@ def _wish(path: str, *, frames: str, flows: str, rounds: int, trial: float, line
 
 
 def _measured(
-    wish: Wish, *, plan: str | None, name: str | None, generator: str, cpu: int | None, tune: bool
+    wish: Wish, *, plan: str | None, name: str | None, vfs: str | None, generator: str, cpu: int | None, tune: bool
 ) -> tuple[BenchResult, ...]:
     from contextlib import nullcontext
 
     from nfvhost import sandbox
     from nfvhost.access.root import DirectoryRoot
     from nfvhost.bench.choice import generator as named
+    from nfvhost.bench.paths import PathKind
     from nfvhost.bench.run import Bench, Setup, generator_cpus, private_sandbox
     from nfvhost.bench.tune import alternatives
     from nfvhost.errors import PreconditionError
     from nfvhost.inspect import inspect_host
     from nfvhost.model.cpuset import CpuSet
 
-    asked = named(generator)
+    asked, pair = named(generator), _vfs(vfs)
+    through_nic = wish.path is PathKind.SRIOV
+    if tune and not wish.path.polled:
+        raise UsageError("no poll-mode thread is in its way", where=f"--path {wish.path}", hint="without --tune")
+    if through_nic and name is not None:
+        raise UsageError("no sandbox is in its way", where="--path sriov", hint="without --sandbox")
+    if pair and not through_nic:
+        raise UsageError("of the path sriov alone", where="--vfs", hint="--path sriov")
     host = inspect_host(DirectoryRoot("/"))
     wanted = _plan(plan, host)
     cpus = generator_cpus(wanted, host) if cpu is None else CpuSet([cpu])
-    setup = Setup(name=wanted.profile, plan=wanted, path=wish.path, generator_cpus=cpus)
+    setup = Setup(name=wanted.profile, plan=wanted, path=wish.path, generator_cpus=cpus, vfs=pair)
     running = None
     if name is not None:
         running = next((one.sandbox for one in sandbox.status(name)), None)
         if running is None:
             raise PreconditionError(f"the sandbox {name} is not up", hint="nfvhost sandbox up")
     setups: tuple[Setup, ...] = alternatives(setup, host) if tune else (setup,)
-    with private_sandbox(f"bench{os.getpid()}") if running is None else nullcontext(running) as place:
+    own = running is None and not through_nic
+    with private_sandbox(f"bench{os.getpid()}") if own else nullcontext(running) as place:
         return Bench(sandbox=place, generator=asked, host=host, say=say).run(setups, wish)
+
+
+def _vfs(text: str | None) -> tuple[PciAddress, ...]:
+    """Two PCI addresses, "0000:21:10.0,0000:21:10.2"; of None, none."""
+    from nfvhost.model.pci import PciAddress
+
+    if text is None:
+        return ()
+    try:
+        one, other = (PciAddress.parse(word.strip()) for word in text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"{text!r} are not two PCI addresses", where="--vfs", hint="such as 0000:21:10.0,0000:21:10.2"
+        ) from error
+    if one == other:
+        raise UsageError("it is the same one twice", where="--vfs", hint="two functions")
+    return one, other
 
 
 def _plan(path: str | None, host: Host) -> Plan:

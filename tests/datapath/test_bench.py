@@ -29,6 +29,7 @@ from nfvhost.bench.paths import PathKind, opened
 from nfvhost.bench.program import missing
 from nfvhost.bench.run import Bench, Setup, Wish, generator_cpus, private_sandbox
 from nfvhost.bench.testpmd import PmdProgram
+from nfvhost.bench.trex import VARIABLE, Trex, trex_folder
 from nfvhost.bench.trial import Measurer, Trial
 from nfvhost.cli.app import app
 from nfvhost.inspect import inspect_host
@@ -100,12 +101,16 @@ def counted(place: Sandbox, port: str) -> tuple[int, int]:
         (PathKind.NETDEV, BuiltIn()),
         (PathKind.KERNEL, BuiltIn()),
         (PathKind.KERNEL, PacketSockets()),
+        (PathKind.NETDEV, Trex()),
+        (PathKind.KERNEL, Trex()),
     ],
     ids=lambda value: str(getattr(value, "name", value)),
 )
 def test_a_gentle_rate_crosses_each_path_whole(
     place: Sandbox, plan: Plan, host: Host, kind: PathKind, generator: Generator
 ) -> None:
+    if isinstance(generator, Trex) and trex_folder() is None:
+        pytest.skip(f"TRex is no package: {VARIABLE} names the folder of one")
     # Without a thread of its own, the switch takes turns with the generator: sockets have to hold what comes meanwhile.
     load_pps = GENTLE_PPS if kind.polled else GENTLE_PPS / 10
     with opened(kind, place, plan) as path:
@@ -114,7 +119,7 @@ def test_a_gentle_rate_crosses_each_path_whole(
             trial = whole(measurer, load_pps=load_pps)
     assert trial.received == trial.sent
     # Never faster than asked; on a busy machine slower, and then it says so.
-    assert 0 < trial.sent <= load_pps * trial.duration_s * 1.01
+    assert 0 < trial.sent <= load_pps * trial.duration_s * 1.01 + 1
     assert trial.behind == trial.intended - trial.sent
 
 

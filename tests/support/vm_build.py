@@ -33,10 +33,16 @@ _GUEST_PACKAGES: Final = (
     *("linux-image-amd64", "initramfs-tools", "zstd", "grub-pc-bin", "grub2-common"),
     *("qemu-guest-agent", "python3", "iproute2", "iputils-ping", "ethtool", "pciutils", "tcpdump"),
     *("openvswitch-switch-dpdk", "dpdk"),
-    # Debian ships DPDK's drivers one by one, and recommends them only.
-    *(f"librte-{one}25" for one in ("bus-pci", "bus-vdev", "mempool-ring", "net-af-packet", "net-af-xdp", "net-null")),
-    *(f"librte-net-{one}25" for one in ("ring", "tap", "vhost", "virtio")),
-    *("librte-net-e1000-25", "librte-net-vmxnet3-25"),
+    # The generator of benches is compiled there.
+    *("gcc", "libc6-dev", "libdpdk-dev", "pkgconf"),
+)
+# What libdpdk-dev brings are all drivers that there are, and each start under TCG would load them.
+_DPDK_DRIVERS: Final = frozenset(
+    f"librte_{one}"
+    for one in (
+        *("bus_pci", "bus_vdev", "mempool_ring", "net_af_packet", "net_af_xdp", "net_e1000", "net_null", "net_ring"),
+        *("net_tap", "net_vhost", "net_virtio", "net_vmxnet3"),
+    )
 )
 # What a boot under TCG would wait for, and no test needs.
 _MASKED: Final = (
@@ -251,6 +257,9 @@ def _configure(tree: Path) -> None:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).unlink(missing_ok=True)
         (tree / name).symlink_to("/dev/null")
+    for plugin in tree.glob(f"{_LIBRARIES}/dpdk/pmds-*/*"):
+        if plugin.name.partition(".")[0] not in _DPDK_DRIVERS:
+            plugin.unlink()
     inside = ("chroot", tree)
     for unit in ("systemd-networkd.service", "serial-getty@ttyS0.service"):
         run([*inside, "systemctl", "-q", "enable", unit])

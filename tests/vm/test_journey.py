@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import MLRsearch
 import pytest
 import vm_edge
 from vm import VirtualMachine
+from vm_build import GUEST_SITE_PACKAGES
 from vm_cache import step
 from vm_edge import (
     HOST_CPUS,
@@ -42,6 +46,8 @@ _BIND_VDPA = (
     "cd /sys/bus/vdpa/devices/{name}; echo {driver} > driver_override; echo {name} > driver/unbind;"
     " echo {name} > /sys/bus/vdpa/drivers_probe"
 )
+
+_BENCH = ("bench", "run", "--plan", PLAN, "--path", "sriov", "--frames", "64", "--trial", "0.2")
 
 
 class Journey:
@@ -157,6 +163,20 @@ def test_6_a_vf_that_is_bound_to_vfio_serves_dpdk(journey: Journey) -> None:
             assert "igb_vf" in vm.check("ovs-vsctl", "get", "Interface", "vf0", "status:driver_name")
         finally:
             vm.check("ovs-vsctl", "--timeout=120", "del-port", "vf0", timeout_s=180)
+
+
+def test_6_frames_cross_the_card_from_vf_to_vf(journey: Journey) -> None:
+    with journey.leg("a bench through the card") as vm:
+        vm.push(Path(MLRsearch.__file__).parent, f"/{GUEST_SITE_PACKAGES}/MLRsearch")
+        benched = nfvhost(vm, *_BENCH, "-o", "/root/vfs.json")
+        assert benched.code == 0
+        result = json.loads(vm.read("/root/vfs.json"))
+        assert result["path"] == "sriov"
+        assert result["generator"]["name"] == "built-in"
+        (point,) = result["points"]
+        assert point["ndr"]["pps"] > 0
+        # Both are free again.
+        assert {vm_edge.drivers(vm)[one] for one in VFS[:2]} == {"vfio-pci"}
 
 
 def test_7_a_vdpa_device_is_there_for_a_guest_answers_and_carries_packets(journey: Journey) -> None:

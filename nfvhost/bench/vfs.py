@@ -1,0 +1,65 @@
+"""The path through a NIC: from one of its VFs to another, by the switch that is in the NIC itself."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from nfvhost.access.root import DirectoryRoot, Root
+from nfvhost.access.vfio_holders import vfio_holders
+from nfvhost.bench.generator import Ends
+from nfvhost.bench.paths import LOOP, Path, PathKind
+from nfvhost.errors import PreconditionError
+from nfvhost.model.host import Host
+from nfvhost.model.pci import PciAddress
+from nfvhost.model.plan import Plan
+from nfvhost.model.profile import Role
+
+_ROOT: Final = DirectoryRoot("/")
+_VFIO: Final = "vfio-pci"
+_PAIR: Final = 2
+
+
+def vf_path(plan: Plan, host: Host, asked: tuple[PciAddress, ...], *, root: Root = _ROOT) -> Path:
+    """From the first of these functions to the second; of none, through two VFs that the plan has for guests.
+
+    PreconditionError where they are not there, not bound to vfio-pci, or in use.
+    """
+    tx, rx = _checked(asked, host, root) if asked else _planned(plan, host, root)
+    return Path(kind=PathKind.SRIOV, ends=Ends(tx=str(tx), rx=str(rx), addressed=True), loop=Ends(tx=LOOP, rx=LOOP))
+
+
+def _checked(asked: tuple[PciAddress, ...], host: Host, root: Root) -> tuple[PciAddress, ...]:
+    drivers = {nic.pci: nic.driver for nic in host.nics}
+    holders = vfio_holders(root, asked)
+    for pci in asked:
+        if pci not in drivers:
+            raise PreconditionError("there is no such NIC", where=str(pci), hint="nfvhost inspect lists them")
+        if drivers[pci] != _VFIO:
+            raise PreconditionError(
+                f"it is bound to {drivers[pci] or 'no driver'}",
+                where=str(pci),
+                hint=f"a plan that gives it to SR-IOV binds it to {_VFIO}",
+            )
+        if pci in holders:
+            raise PreconditionError(f"it is in use by {', '.join(holders[pci])}", where=str(pci), hint="another VF")
+    return asked
+
+
+def _planned(plan: Plan, host: Host, root: Root) -> tuple[PciAddress, ...]:
+    ports = [nic.pci for nic in plan.nics if nic.role is Role.SRIOV]
+    if not ports:
+        raise PreconditionError(
+            "the plan gives no NIC to SR-IOV", where=f"plan {plan.profile}", hint="--vfs names two functions"
+        )
+    bound = {nic.pci for nic in host.nics if nic.driver == _VFIO}
+    for port in ports:
+        vfs = [vf for nic in host.nics if nic.pci == port for vf in nic.vfs if vf in bound]
+        holders = vfio_holders(root, vfs)
+        free = tuple(vf for vf in vfs if vf not in holders)
+        if len(free) >= _PAIR:
+            return free[:_PAIR]
+    raise PreconditionError(
+        f"no two VFs are bound to {_VFIO} and free",
+        where=", ".join(map(str, ports)),
+        hint="nfvhost apply makes them; a guest may have them",
+    )
