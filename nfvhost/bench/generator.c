@@ -73,10 +73,11 @@ static void set_up(uint16_t port)
 {
     struct rte_eth_conf conf = {0};
     uint16_t rx = DESCRIPTORS, tx = DESCRIPTORS;
+    unsigned socket = rte_socket_id();
     if (rte_eth_dev_configure(port, 1, 1, &conf))
         rte_exit(1, "port %u cannot be configured\n", port);
     rte_eth_dev_adjust_nb_rx_tx_desc(port, &rx, &tx);
-    if (rte_eth_rx_queue_setup(port, 0, rx, 0, NULL, pool) || rte_eth_tx_queue_setup(port, 0, tx, 0, NULL))
+    if (rte_eth_rx_queue_setup(port, 0, rx, socket, NULL, pool) || rte_eth_tx_queue_setup(port, 0, tx, socket, NULL))
         rte_exit(1, "port %u has no queues\n", port);
     if (rte_eth_dev_start(port))
         rte_exit(1, "port %u does not start\n", port);

@@ -33,6 +33,7 @@ class Ends:
     shared_memory: bool = False  # the other side maps the generator's memory: hugepages
     headers: bytes | None = None  # of a tunnel, in the place of the Ethernet header of what is sent
     more: int = 0  # bytes of a tunnel's headers on top of the plain ones in what comes back
+    hint: str | None = None  # what to look at where nothing comes through
     addressed: bool = False  # what is between looks at Ethernet addresses: frames bear those of the two devices
 
     @property
@@ -91,7 +92,9 @@ def through(generator: Generator, ends: Ends, load: Load, cpus: CpuSet) -> Itera
     with generator.attached(ends, load, cpus) as measurer:
         if not wait_for(lambda: measurer.measure(duration_s=_KNOCK_S, load_pps=_KNOCK_PPS).received, timeout_s=_OPEN_S):
             raise PreconditionError(
-                f"nothing that is sent comes through within {_OPEN_S:g} s", where=f"{ends.tx} to {ends.rx}"
+                f"nothing that is sent comes through within {_OPEN_S:g} s",
+                where=f"{ends.tx} to {ends.rx}",
+                hint=ends.hint,
             )
         yield measurer
 

@@ -62,7 +62,7 @@ class Setup:
     path: PathKind
     generator_cpus: CpuSet
     queue_size: int = QUEUE_SIZE
-    vfs: tuple[PciAddress, ...] = ()  # of the path through a NIC: from, to; none: as the plan has them
+    vfs: tuple[PciAddress, ...] = ()  # of the path through a NIC: from, to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +130,7 @@ class Bench:
 
     def _opened(self, setup: Setup) -> AbstractContextManager[Path]:
         if setup.path is PathKind.SRIOV:
-            return nullcontext(vf_path(setup.plan, self.host, setup.vfs))
+            return nullcontext(vf_path(setup.vfs))
         if self.sandbox is None:
             raise UsageError("it is made on a sandbox, and there is none", where=f"path {setup.path}")
         return opened(setup.path, self.sandbox, setup.plan, queue_size=setup.queue_size)

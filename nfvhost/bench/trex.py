@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from nfvhost.access import trex_client
 from nfvhost.access.clock import since_boot_s
 from nfvhost.access.dialogue import Dialogue
-from nfvhost.bench import trex_client
 from nfvhost.bench.answering import Answering
 from nfvhost.bench.builtin import is_pci
 from nfvhost.bench.generator import Ends, Load

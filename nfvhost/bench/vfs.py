@@ -9,6 +9,7 @@ from nfvhost.access.vfio_holders import vfio_holders
 from nfvhost.bench.generator import Ends
 from nfvhost.bench.paths import LOOP, Path, PathKind
 from nfvhost.errors import PreconditionError
+from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.host import Host
 from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import Plan
@@ -19,13 +20,28 @@ _VFIO: Final = "vfio-pci"
 _PAIR: Final = 2
 
 
-def vf_path(plan: Plan, host: Host, asked: tuple[PciAddress, ...], *, root: Root = _ROOT) -> Path:
-    """From the first of these functions to the second; of none, through two VFs that the plan has for guests.
+def free_vfs(
+    plan: Plan, host: Host, asked: tuple[PciAddress, ...] = (), *, root: Root = _ROOT
+) -> tuple[PciAddress, ...]:
+    """The two functions that are asked for; of none, two VFs that the plan has for guests.
 
     PreconditionError where they are not there, not bound to vfio-pci, or in use.
     """
-    tx, rx = _checked(asked, host, root) if asked else _planned(plan, host, root)
-    return Path(kind=PathKind.SRIOV, ends=Ends(tx=str(tx), rx=str(rx), addressed=True), loop=Ends(tx=LOOP, rx=LOOP))
+    return _checked(asked, host, root) if asked else _planned(plan, host, root)
+
+
+def near(vfs: tuple[PciAddress, ...], cpus: CpuSet, host: Host) -> CpuSet:
+    """Those of the CPUs that are on the node of the first function; all of them where none is, or it has none."""
+    nodes = {nic.node for nic in host.nics if nic.pci == vfs[0]}
+    return CpuSet(cpu.id for cpu in host.cpus if cpu.id in cpus and cpu.node in nodes) or cpus
+
+
+def vf_path(vfs: tuple[PciAddress, ...]) -> Path:
+    """From the first of these functions to the second."""
+    tx, rx = vfs
+    hint = "with most drivers VFs reach each other only while the interface of their port is up: ip link set PF up"
+    ends = Ends(tx=str(tx), rx=str(rx), hint=hint, addressed=True)
+    return Path(kind=PathKind.SRIOV, ends=ends, loop=Ends(tx=LOOP, rx=LOOP))
 
 
 def _checked(asked: tuple[PciAddress, ...], host: Host, root: Root) -> tuple[PciAddress, ...]:

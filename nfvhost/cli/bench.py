@@ -194,6 +194,7 @@ def _measured(
     from nfvhost.bench.paths import PathKind
     from nfvhost.bench.run import Bench, Setup, generator_cpus, private_sandbox
     from nfvhost.bench.tune import alternatives
+    from nfvhost.bench.vfs import free_vfs, near
     from nfvhost.errors import PreconditionError
     from nfvhost.inspect import inspect_host
     from nfvhost.model.cpuset import CpuSet
@@ -208,7 +209,11 @@ def _measured(
         raise UsageError("of the path sriov alone", where="--vfs", hint="--path sriov")
     host = inspect_host(DirectoryRoot("/"))
     wanted = _plan(plan, host)
-    cpus = generator_cpus(wanted, host) if cpu is None else CpuSet([cpu])
+    pool = generator_cpus(wanted, host)
+    if through_nic:
+        pair = free_vfs(wanted, host, pair)
+        pool = near(pair, pool, host)
+    cpus = pool if cpu is None else CpuSet([cpu])
     setup = Setup(name=wanted.profile, plan=wanted, path=wish.path, generator_cpus=cpus, vfs=pair)
     running = None
     if name is not None:

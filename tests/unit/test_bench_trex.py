@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from nfvhost.access.trex_client import SERVER
 from nfvhost.bench.choice import chosen
 from nfvhost.bench.generator import Ends
 from nfvhost.bench.trex import VARIABLE, Trex, platform_file, trex_folder
-from nfvhost.bench.trex_client import SERVER
 from nfvhost.errors import PreconditionError
 
 KERNEL = Ends(tx="net_af_packet0,iface=x0", rx="net_af_packet1,iface=x1", netns="lab", netdevs=("x0", "x1"))

@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from nfvhost.access.root import DirectoryRoot
 from nfvhost.bench.paths import PathKind
-from nfvhost.bench.vfs import vf_path
+from nfvhost.bench.vfs import free_vfs, near, vf_path
 from nfvhost.cli.app import app
 from nfvhost.errors import ExitCode, PreconditionError
+from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.host import Host
 from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import Plan
@@ -54,7 +55,7 @@ def take(root: Path, vf: PciAddress, group: int) -> None:
 
 
 def test_it_goes_through_the_first_two_vfs_that_wait_for_guests(plan: Plan, free: DirectoryRoot) -> None:
-    path = vf_path(plan, machine("iavf", "vfio-pci", "vfio-pci"), (), root=free)
+    path = vf_path(free_vfs(plan, machine("iavf", "vfio-pci", "vfio-pci"), root=free))
     assert (path.kind, path.ends.tx, path.ends.rx) == (PathKind.SRIOV, str(VFS[1]), str(VFS[2]))
     assert path.ends.addressed
     assert path.switch is None
@@ -63,31 +64,37 @@ def test_it_goes_through_the_first_two_vfs_that_wait_for_guests(plan: Plan, free
 def test_a_guests_vf_is_left_alone(plan: Plan, tmp_path: Path) -> None:
     take(tmp_path, VFS[0], group=40)
     root = DirectoryRoot(str(tmp_path))
-    path = vf_path(plan, machine(*("vfio-pci",) * 3), (), root=root)
-    assert (path.ends.tx, path.ends.rx) == (str(VFS[1]), str(VFS[2]))
+    assert free_vfs(plan, machine(*("vfio-pci",) * 3), root=root) == (VFS[1], VFS[2])
     with pytest.raises(PreconditionError, match=r"in use by qemu-system-x86 \(pid 4711\)"):
-        vf_path(plan, machine(*("vfio-pci",) * 3), (VFS[0], VFS[1]), root=root)
+        free_vfs(plan, machine(*("vfio-pci",) * 3), (VFS[0], VFS[1]), root=root)
 
 
 @pytest.mark.parametrize("drivers", [(), ("vfio-pci",), ("iavf", "iavf", "vfio-pci")])
 def test_one_vf_is_no_path(plan: Plan, free: DirectoryRoot, drivers: tuple[str, ...]) -> None:
     with pytest.raises(PreconditionError, match="no two VFs are bound to vfio-pci and free") as refused:
-        vf_path(plan, machine(*drivers), (), root=free)
+        free_vfs(plan, machine(*drivers), root=free)
     assert str(PORT) in str(refused.value)
 
 
 def test_a_plan_without_sriov_needs_two_names(plan: Plan, free: DirectoryRoot) -> None:
     with pytest.raises(PreconditionError, match="--vfs names two functions"):
-        vf_path(replace(plan, nics=()), machine("vfio-pci", "vfio-pci"), (), root=free)
+        free_vfs(replace(plan, nics=()), machine("vfio-pci", "vfio-pci"), root=free)
 
 
 def test_two_functions_that_are_named_need_the_right_driver(plan: Plan, free: DirectoryRoot) -> None:
     there = machine("vfio-pci", "iavf", None)
     for other, said in ((VFS[1], "bound to iavf"), (VFS[2], "bound to no driver"), (PORT, "bound to i40e")):
         with pytest.raises(PreconditionError, match=said):
-            vf_path(plan, there, (VFS[0], other), root=free)
+            free_vfs(plan, there, (VFS[0], other), root=free)
     with pytest.raises(PreconditionError, match="no such NIC"):
-        vf_path(plan, there, (VFS[0], PciAddress.parse("0000:77:00.0")), root=free)
+        free_vfs(plan, there, (VFS[0], PciAddress.parse("0000:77:00.0")), root=free)
+
+
+def test_the_generator_is_on_the_node_of_the_card_where_it_has_a_cpu() -> None:
+    there = host(packages=2, cores=2, nics=[nic(str(VFS[0]), node=1), nic(str(VFS[1]), node=None)])
+    assert near((VFS[0], VFS[1]), CpuSet.parse("1-3"), there) == CpuSet.parse("2-3")
+    assert near((VFS[0], VFS[1]), CpuSet.parse("0-1"), there) == CpuSet.parse("0-1")
+    assert near((VFS[1], VFS[0]), CpuSet.parse("1-3"), there) == CpuSet.parse("1-3")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """TRex as a program that answers line by line.
 
-    python -m nfvhost.bench.trex_client FOLDER CONFIG SIZES FLOWS TX RX [addressed]
+    python -m nfvhost.access.trex_client FOLDER CONFIG SIZES FLOWS TX RX [addressed]
 
 Starts the server of the TRex in FOLDER with that configuration, and speaks to it by TRex's own Python API. Says
 `{"ready": true}` on stdout; then for each line `SECONDS PPS` on stdin one trial (PPS 0: as fast as it can), and one
