@@ -29,6 +29,8 @@ from nfvhost.planfile import read_text
 RUNNING: Final = 1
 _POWER: Final = {0: "unknown", 1: "running", 3: "paused", 4: "shut down", 6: "crashed", 7: "suspended"}
 _POLL_S: Final = 1.0
+# How often a thread looks at what all of them have last been told.
+_LOOK_S: Final = 0.1
 # Nova tells ACTIVE from its own records; what libvirt says may come a moment later, and so does the reason of an ERROR.
 _SETTLES_S: Final = 20.0
 _DELETE_S: Final = 120.0
@@ -147,7 +149,7 @@ def wait_server(cloud: Connection, server: Server, vnf: Vnf, watch: Watch, *, ti
         return None if unsettled else found
 
     with watch.waiting_for(server.id, vnf):
-        built = wait_for(lambda: watch.built(server.id), timeout_s=timeout_s, interval_s=_POLL_S)
+        built = wait_for(lambda: watch.built(server.id), timeout_s=timeout_s, interval_s=_LOOK_S)
     if built is None:
         return look()
     if runs(built):

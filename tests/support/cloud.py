@@ -161,10 +161,9 @@ class Cloud:
         """One service of OpenStack by the name of its program, or of its API."""
         if name in _APPLICATIONS:
             self._spawn(name, *self._uwsgi(name))
-        elif name == "nova-compute":
-            self._spawn(name, *cloud_conf.compute_argv(self.packages, "compute"))
-        elif name == "nova-compute-fake":
-            self._spawn(name, *cloud_conf.compute_argv(self.packages, "fake"))
+        elif name.startswith("nova-compute"):
+            kind = name.removeprefix("nova-compute").lstrip("-") or "compute"
+            self._spawn(name, *cloud_conf.compute_argv(self.packages, kind))
         elif name == "neutron-openvswitch-agent":
             self._spawn(name, *cloud_conf.agent_argv(self.packages))
         elif name == "neutron-rpc-server":

@@ -177,10 +177,7 @@ images_type = raw
 [os_vif_ovs]
 ovsdb_connection = unix:/run/openvswitch/db.sock
 """,
-        "nova/fake/10-fake.conf": """[DEFAULT]
-host = fake
-compute_driver = fake.MediumFakeDriver
-""",
+        "nova/fake/10-fake.conf": fake_host("fake"),
         "neutron/neutron.conf": f"""[DEFAULT]
 {_QUEUE}
 core_plugin = ml2
@@ -241,8 +238,14 @@ hugetlbfs_mount = "{state}/hugepages"
     }
 
 
+def fake_host(name: str, state: Path | None = None) -> str:
+    """The drop-in of a compute host of Nova's fake driver; with a state of its own where there is another one."""
+    path = "" if state is None else f"state_path = {state}\n"
+    return f"[DEFAULT]\nhost = {name}\ncompute_driver = fake.MediumFakeDriver\n{path}"
+
+
 def compute_argv(packages: Path, kind: str) -> tuple[str, ...]:
-    """nova-compute of that kind, `compute` or `fake`: nova.conf and drop-ins of its own."""
+    """nova-compute of that kind, `compute`, `fake`…: nova.conf and the drop-ins of /etc/nova/KIND."""
     return (f"{packages}/bin/nova-compute", "--config-file", "/etc/nova/nova.conf", "--config-dir", f"/etc/nova/{kind}")
 
 
