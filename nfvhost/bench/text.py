@@ -13,7 +13,8 @@ def table(result: BenchResult) -> str:
     """The points of one result, on what they were taken, and how quiet it was."""
     used, quiet = result.generator, result.conditions
     rounds = [one for point in result.points for one in point.rounds]
-    waited_ms = sum(one.pmd_waited_ms or 0.0 for one in rounds)
+    waited_ms = [one.pmd_waited_ms for one in rounds if one.pmd_waited_ms is not None]
+    polling = f"PMD threads {sum(waited_ms):.0f} ms, " if waited_ms else ""
     absent_ms = sum(one.generator_absent_ms for one in rounds)
     shares = ", which a poll-mode thread has too" if used.shares_pmd_cpu else ""
     head = (
@@ -21,7 +22,7 @@ def table(result: BenchResult) -> str:
         f" {'ceiling':>8}  limited by"
     )
     lines = [
-        f"{result.path} path, {result.cpu_model}, PMD on CPU {result.pmd_cpus or 'none'}",
+        f"{result.path} path, {result.cpu_model}, {_polled_by(result)}",
         f"generator {used.name} ({used.version}) on CPU {used.cpus}{shares}",
         "",
         head,
@@ -36,9 +37,13 @@ def table(result: BenchResult) -> str:
     told = (
         f"load average {quiet.load_average_before:.2f} before, {quiet.load_average_after:.2f} after;"
         f" {quiet.steal_percent:.1f} % stolen by the hypervisor;"
-        f" without their CPU: PMD threads {waited_ms:.0f} ms, generator {absent_ms:.0f} ms"
+        f" without their CPU: {polling}generator {absent_ms:.0f} ms"
     )
     return "\n".join([*lines, "", told]) + "\n"
+
+
+def _polled_by(result: BenchResult) -> str:
+    return f"PMD on CPU {result.pmd_cpus}" if result.pmd_cpus else "no PMD threads"
 
 
 def comparison_text(comparisons: tuple[Comparison, ...]) -> str:

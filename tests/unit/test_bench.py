@@ -313,6 +313,15 @@ def test_the_table_names_generator_ceiling_and_noise() -> None:
         assert word in text
 
 
+def test_a_path_without_poll_mode_threads_tells_nothing_of_them() -> None:
+    polled = result(1.0)
+    (point,) = polled.points
+    rounds = tuple(dataclasses.replace(one, pmd_waited_ms=None) for one in point.rounds)
+    text = table(dataclasses.replace(polled, pmd_cpus=CpuSet(), points=(dataclasses.replace(point, rounds=rounds),)))
+    assert "no PMD threads" in text
+    assert "PMD threads 2 ms" not in text
+
+
 def test_an_alternative_wins_only_where_each_point_is_better_by_more_than_the_noise() -> None:
     planned = result(1.0, 1.1, 1.05, name=AS_PLANNED)
     better, noisy = result(1.3, 1.2, 1.25, name="better"), result(1.0, 2.0, 1.9, name="noisy")
