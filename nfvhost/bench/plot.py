@@ -113,11 +113,12 @@ def _by_name(results: tuple[BenchResult, ...], limit: Any) -> dict[str, float]: 
 def _title(results: tuple[BenchResult, ...]) -> str:
     """On what it was taken: without this a rate says nothing."""
     first = results[0]
-    versions = dict(first.versions)
+    switches = dict.fromkeys(version for one in results for name, version in one.versions if name == "openvswitch")
+    switch = "".join(f" · Open vSwitch {version}" for version in switches)
     paths = ", ".join(dict.fromkeys(result.path for result in results))
     rounds = max((len(point.rounds) for result in results for point in result.points), default=0)
     return (
-        f"{first.cpu_model}, {first.cpus} CPUs · Open vSwitch {versions.get('openvswitch', '?')} · path {paths}\n"
+        f"{first.cpu_model}, {first.cpus} CPUs{switch} · path {paths}\n"
         f"generator {first.generator.name} ({first.generator.version}) on CPU {first.generator.cpus} · "
         f"median of {rounds} round{'s' if rounds != 1 else ''}, load average {first.conditions.load_average_before:.1f}"
     )

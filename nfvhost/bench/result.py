@@ -85,7 +85,7 @@ class BenchResult:
     plan: str  # sha256 of the plan's document
     profile: str
     path: str
-    versions: tuple[tuple[str, str], ...]  # nfvhost, openvswitch, dpdk, kernel, generator
+    versions: tuple[tuple[str, str], ...]  # generator, kernel, nfvhost; openvswitch where it forwards
     cpu_model: str
     cpus: int
     pmd_cpus: CpuSet

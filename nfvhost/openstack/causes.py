@@ -16,9 +16,10 @@ from openstack.network.v2.port import Port
 
 from nfvhost.errors import PreconditionError
 from nfvhost.model.profile import VF_PORTS
-from nfvhost.model.vnf import GroupPolicy, Vnf
+from nfvhost.model.vnf import GroupPolicy, Vnf, VnfPort
 from nfvhost.openstack.connect import asking, document
 from nfvhost.openstack.flavor import Flavor, guest_of
+from nfvhost.openstack.networks import KBPS
 from nfvhost.openstack.servers import power, runs
 
 # placement/rest_api_version_history.rst: from here on candidates can be asked for by names of groups as well.
@@ -101,6 +102,10 @@ def _scheduling(cloud: Connection, server: Server, vnf: Vnf, flavor: Flavor) -> 
     if not hosts:
         yield from shortages(cloud, wanted)
         return
+    narrow = [line for port in vnf.ports for line in shortages(cloud, bandwidth(port))]
+    if narrow:
+        yield from dict.fromkeys(narrow)
+        return
     yield f"Placement has room for {_amounts(wanted)} on {', '.join(hosts)}: a filter of Nova's scheduler refuses them"
     group = vnf.server_group
     if group is not None and group.policy is GroupPolicy.ANTI_AFFINITY:
@@ -128,6 +133,13 @@ def resources(flavor: Flavor) -> dict[str, int]:
         "DISK_GB": flavor.disk_gib,
     }
     return {name: amount for name, amount in wanted.items() if amount}
+
+
+def bandwidth(port: VnfPort) -> dict[str, int]:
+    """What the bandwidth that a port is promised takes of Placement: Neutron's guaranteed minimum."""
+    if port.min_mbps is None:
+        return {}
+    return dict.fromkeys(("NET_BW_EGR_KILOBIT_PER_SEC", "NET_BW_IGR_KILOBIT_PER_SEC"), port.min_mbps * KBPS)
 
 
 def candidates(cloud: Connection, wanted: Mapping[str, int]) -> tuple[str, ...]:

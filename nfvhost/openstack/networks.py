@@ -29,7 +29,7 @@ VNIC_TYPES: Final = {
 }
 # RFC 2544, for tests of network devices: routed nowhere, so that an address that a guest does not use harms nobody.
 UNUSED_CIDR: Final = "198.18.0.0/16"
-_KBPS: Final = 1000
+KBPS: Final = 1000
 
 
 def network_name(port: VnfPort) -> str:
@@ -153,10 +153,10 @@ def ensure_policy(cloud: Connection, vnf: Vnf, at: int) -> tuple[QoSPolicy | Non
         policy = cloud.network.create_qos_policy(name=name, description=description(vnf.name))
         for direction in ("egress", "ingress"):
             if wish.max_mbps is not None:
-                most = wish.max_mbps * _KBPS
+                most = wish.max_mbps * KBPS
                 cloud.network.create_qos_bandwidth_limit_rule(policy, max_kbps=most, direction=direction)
             if wish.min_mbps is not None:
-                least = wish.min_mbps * _KBPS
+                least = wish.min_mbps * KBPS
                 cloud.network.create_qos_minimum_bandwidth_rule(policy, min_kbps=least, direction=direction)
         return policy, True
 

@@ -225,7 +225,8 @@ def test_a_run_writes_all_that_a_colleague_asks_for_and_leaves_nothing(tmp_path:
     (point,) = result.points
     (made,) = point.rounds
     assert result.generator.name == "built-in"
-    assert dict(result.versions)["openvswitch"][0].isdigit()
+    # Named where it is in the way.
+    assert ("openvswitch" in dict(result.versions)) == (path == "port")
     assert len(result.plan) == 64
     # No path is faster than the generator.
     assert point.ceiling_pps > 0
@@ -254,7 +255,7 @@ def test_a_path_that_is_closed_leaves_the_sandbox_as_it_was(place: Sandbox, plan
     with opened(PathKind.PORT, place, plan):
         pass
     before = traces()
-    for kind in PathKind:
+    for kind in set(PathKind) - {PathKind.SRIOV}:
         with opened(kind, place, plan):
             assert traces() != before
     bridges, links, files = traces()

@@ -187,6 +187,25 @@ def test_first_boot_group_and_bandwidth_reach_a_guest_and_no_secret_any_output(
     assert clean() == []
 
 
+def test_bandwidth_that_is_promised_is_taken_from_placement(lab: Lab, tmp_path: Path, clean: Left) -> None:
+    port = {"name": "core", "physnet": "physnet1", "vlan": 101}
+    half_mbps = cloud_conf.BANDWIDTH_KBPS // 2000
+    served = lab.document(tmp_path, "served", ports=[{**port, "minMbps": half_mbps}])
+    lab.launch(served)
+    taken = lab.cloud.query(
+        "placement",
+        "SELECT c.name, a.used FROM allocations a JOIN resource_classes c ON c.id = a.resource_class_id"
+        " WHERE c.name LIKE 'NET_BW%' ORDER BY c.name",
+    )
+    assert taken.splitlines() == [f"NET_BW_{way}_KILOBIT_PER_SEC\t{half_mbps * 1000}" for way in ("EGR", "IGR")]
+    greedy = lab.document(tmp_path, "greedy", cpuPolicy="shared", ports=[{**port, "minMbps": half_mbps + 1}])
+    failed = nfvhost("launch", greedy, "--plan", str(lab.plan), code=6)
+    assert "NET_BW_EGR_KILOBIT_PER_SEC is short on" in failed.stderr
+    assert f"{(half_mbps + 1) * 1000} asked for, {half_mbps * 1000} free" in failed.stderr
+    nfvhost("destroy", "served")
+    assert clean() == []
+
+
 def test_servers_that_want_more_hosts_than_there_are_say_so(lab: Lab, tmp_path: Path, clean: Left) -> None:
     document = lab.document(tmp_path, "apart", cpuPolicy="shared", count=2, serverGroup={"policy": "anti-affinity"})
     failed = nfvhost("launch", document, code=6)

@@ -21,6 +21,8 @@ CATALOG: Final = (
     ("nova", "compute", f"http://{IP}:8774/v2.1"),
     ("neutron", "network", f"http://{IP}:9696"),
 )
+# What the switch is said to carry, each way.
+BANDWIDTH_KBPS: Final = 1_000_000
 DATABASE_PORT: Final = 3306
 QUEUE_PORT: Final = 5672
 _QUEUE: Final = f"transport_url = rabbit://guest:guest@{IP}:{QUEUE_PORT}/"
@@ -181,7 +183,7 @@ ovsdb_connection = unix:/run/openvswitch/db.sock
         "neutron/neutron.conf": f"""[DEFAULT]
 {_QUEUE}
 core_plugin = ml2
-service_plugins = qos,trunk
+service_plugins = qos,trunk,placement
 auth_strategy = keystone
 host = {HOST}
 state_path = {state}/neutron
@@ -210,11 +212,12 @@ network_vlan_ranges = physnet1:100:199,physnet2:200:299
 [ml2_type_flat]
 flat_networks = *
 """,
-        "neutron/plugins/ml2/openvswitch_agent.ini": """[securitygroup]
+        "neutron/plugins/ml2/openvswitch_agent.ini": f"""[securitygroup]
 enable_security_group = true
 firewall_driver = noop
 [ovs]
 bridge_mappings = physnet1:br-phy
+resource_provider_bandwidths = br-phy:{BANDWIDTH_KBPS}:{BANDWIDTH_KBPS}
 ovsdb_connection = unix:/run/openvswitch/db.sock
 [agent]
 polling_interval = 2

@@ -98,6 +98,15 @@ def test_where_placement_has_room_the_filters_are_named(cloud: SmallCloud) -> No
     assert node.startswith("NUMATopologyFilter: no NUMA node has it all free: 4096 MiB, hw:cpu_policy=dedicated")
 
 
+def test_bandwidth_that_is_short_is_told_before_any_filter(cloud: SmallCloud) -> None:
+    way = "NET_BW_IGR_KILOBIT_PER_SEC"
+    stock(cloud, {"NET_BW_EGR_KILOBIT_PER_SEC": (900_000, 0, 0), way: (900_000, 0, 500_000)}, fits=True)
+    port = VnfPort(name="core", network="core", min_mbps=500)
+    assert told(cloud, server(), replace(VNF, ports=(port, port))) == (
+        f"Placement: {way} is short on node7: 500000 asked for, 400000 free (500000 of 900000 used)",
+    )
+
+
 def test_a_group_that_wants_more_hosts_than_there_are_is_the_reason(cloud: SmallCloud) -> None:
     stock(cloud, {}, fits=True)
     vnf = replace(VNF, count=3, server_group=ServerGroup(max_servers_per_host=2))
