@@ -6,9 +6,8 @@ Starts the server of the TRex in FOLDER with that configuration, and speaks to i
 `{"ready": true}` on stdout; then for each line `SECONDS PPS` on stdin one trial (PPS 0: as fast as it can), and one
 line of JSON as the built-in generator's: intended = sent + behind. Ends, and the server too, at the end of its stdin.
 
-SIZES "64:7,570:4"; FLOWS a number; TX, RX are TRex's port numbers; addressed frames go from the one
-port's own address to the other's. It shares its process with the libraries that TRex
-brings along, and nothing else of nfvhost's.
+SIZES "64:7,570:4"; FLOWS a number; TX, RX are TRex's port numbers; addressed frames go from the one port's own address
+to the other's. It shares its process with the libraries that TRex brings along, and nothing else of nfvhost's.
 """
 
 from __future__ import annotations

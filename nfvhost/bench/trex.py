@@ -25,6 +25,7 @@ from nfvhost.model.cpuset import CpuSet
 VARIABLE: Final = "NFVHOST_TREX"
 _PLACES: Final = ("/opt/trex", "/opt/trex/*", "/opt/trex-core/scripts")
 _READY_S: Final = 90.0
+_ALONE: Final = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "trex")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,8 @@ class Trex:
             config.write(platform_file(ends, cpu=min(cpus)))
             config.flush()
             argv = [
+                # Its server takes orders from anyone who reaches the machine: NICs need no network of this one's.
+                *(() if ends.netns else _ALONE),
                 *(sys.executable, "-P", "-m", trex_client.__name__, folder, config.name),
                 *(",".join(f"{size}:{count}" for size, count in load.frames.parts), str(load.flows)),
                 *(str(ends.devices.index(one)) for one in (ends.tx, ends.rx)),
