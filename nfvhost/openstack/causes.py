@@ -146,7 +146,8 @@ def candidates(cloud: Connection, wanted: Mapping[str, int]) -> tuple[str, ...]:
     """The hosts that Placement would give all of that to, by name."""
     amounts = ",".join(f"{name}:{amount}" for name, amount in wanted.items())
     answer = _placement(cloud, f"/allocation_candidates?resources={amounts}")
-    found = set(answer["provider_summaries"])
+    # What a host has besides has providers of its own below it: cards, and a switch with its bandwidth.
+    found = {one["root_provider_uuid"] for one in answer["provider_summaries"].values()}
     return tuple(name for uuid, name in _providers(cloud) if uuid in found)
 
 

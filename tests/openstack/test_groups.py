@@ -33,6 +33,8 @@ def traits(lab: Lab) -> dict[str, bool]:
     """Whether each host has the group's trait."""
     found = {}
     for one in lab.api.placement.resource_providers():
+        if one.parent_provider_id is not None:
+            continue
         said = lab.api.placement.get(f"/resource_providers/{one.id}/traits", microversion="1.6")
         found[str(one.name)] = TRAIT in said.json()["traits"]
     return found

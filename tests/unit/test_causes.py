@@ -46,7 +46,8 @@ def stock(cloud: SmallCloud, classes: Mapping[str, tuple[int, int, int]], *, fit
         for name, (total, reserved, _) in classes.items()
     }
     cloud.said["/resource_providers/u/inventories"] = (200, {"inventories": inventories})
-    found: dict[str, Any] = {"u": {}} if fits else {}
+    # Since 1.29 the whole tree of a provider is there: a host, and the bandwidth of its switch.
+    found: dict[str, Any] = {one: {"root_provider_uuid": "u"} for one in ("u", "b")} if fits else {}
     cloud.said["/allocation_candidates"] = (200, {"provider_summaries": found, "allocation_requests": []})
 
 
