@@ -95,9 +95,12 @@ def _last_line(traceback: str | None) -> str | None:
 
 def _scheduling(cloud: Connection, server: Server, vnf: Vnf, flavor: Flavor) -> Iterator[str]:
     """Which resource is short, or which filter is left where none is."""
+    wanted = resources(flavor)
+    if _TRIED_ALL in fault(server) and _is_apart(vnf):
+        # Two that were placed at once, and nova-compute refused the later one (_validate_instance_group_policy).
+        yield from _too_few(vnf, candidates(cloud, wanted))
     if _NO_HOST not in fault(server):
         return
-    wanted = resources(flavor)
     hosts = candidates(cloud, wanted)
     if not hosts:
         yield from shortages(cloud, wanted)
@@ -107,13 +110,10 @@ def _scheduling(cloud: Connection, server: Server, vnf: Vnf, flavor: Flavor) -> 
         yield from dict.fromkeys(narrow)
         return
     yield f"Placement has room for {_amounts(wanted)} on {', '.join(hosts)}: a filter of Nova's scheduler refuses them"
-    group = vnf.server_group
-    if group is not None and group.policy is GroupPolicy.ANTI_AFFINITY:
-        each = group.max_servers_per_host or 1
-        if vnf.count > each * len(hosts):
-            here = "1 host has" if len(hosts) == 1 else f"{len(hosts)} hosts have"
-            yield f"ServerGroupAntiAffinityFilter: {vnf.count} servers, at most {each} on a host, and {here} room"
-            return
+    few = tuple(_too_few(vnf, hosts))
+    if few:
+        yield from few
+        return
     vfs = [port for port in vnf.ports if port.type in VF_PORTS]
     if vfs:
         kinds = ", ".join(f"{port.type} on {port.physnet or port.network}" for port in vfs)
@@ -121,6 +121,20 @@ def _scheduling(cloud: Connection, server: Server, vnf: Vnf, flavor: Flavor) -> 
     if guest_of(flavor).cells:
         what = ", ".join(f"{key}={value}" for key, value in flavor.extra_specs if key.startswith("hw:"))
         yield f"NUMATopologyFilter: no NUMA node has it all free: {flavor.memory_mib} MiB, {what}"
+
+
+def _is_apart(vnf: Vnf) -> bool:
+    return vnf.server_group is not None and vnf.server_group.policy is GroupPolicy.ANTI_AFFINITY
+
+
+def _too_few(vnf: Vnf, hosts: Sequence[str]) -> Iterator[str]:
+    """Whether a VNF's servers, which are to be apart, are more than these hosts can take."""
+    if vnf.server_group is None or not _is_apart(vnf):
+        return
+    each = vnf.server_group.max_servers_per_host or 1
+    if vnf.count > each * len(hosts):
+        here = "1 host has" if len(hosts) == 1 else f"{len(hosts)} hosts have"
+        yield f"ServerGroupAntiAffinityFilter: {vnf.count} servers, at most {each} on a host, and {here} room"
 
 
 def resources(flavor: Flavor) -> dict[str, int]:

@@ -116,6 +116,15 @@ def test_a_group_that_wants_more_hosts_than_there_are_is_the_reason(cloud: Small
     assert "NUMATopologyFilter" in told(cloud, server(), replace(vnf, count=2))[1]
 
 
+def test_a_group_that_nova_compute_refused_in_its_turn_is_the_reason_too(cloud: SmallCloud) -> None:
+    stock(cloud, {"PCPU": (8, 0, 0)}, fits=True)
+    apart = replace(VNF, count=2, server_group=ServerGroup())
+    failed = server(message="Exceeded maximum number of retries. Exhausted all hosts available for retrying")
+    assert "ServerGroupAntiAffinityFilter: 2 servers, at most 1 on a host, and 1 host has room" in told(
+        cloud, failed, apart
+    )
+
+
 def test_the_step_that_failed_is_told_as_nova_tells_it_to_administrators(cloud: SmallCloud) -> None:
     cloud.said[ACTIONS] = (200, {"instanceActions": [{"request_id": "req-1"}]})
     events: list[dict[str, Any]] = [
