@@ -43,7 +43,7 @@ class BuiltIn:
         ports = {device: number for number, device in enumerate(ends.devices)}
         argv = [
             *(program(), *eal_arguments(ends, (min(cpus),)), "--"),
-            f"--sizes={','.join(f'{size}:{count}' for size, count in load.frames.parts)}",
+            f"--sizes={load.frames.argument}",
             *(f"--flows={load.flows}", f"--tx={ports[ends.tx]}", f"--rx={ports[ends.rx]}"),
         ]
         if ends.headers is not None:

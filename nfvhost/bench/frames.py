@@ -27,6 +27,11 @@ class Frames:
     parts: tuple[tuple[int, int], ...]  # size with FCS in bytes, and how many of each round
 
     @property
+    def argument(self) -> str:
+        """As generators that are programs of ours take it: "64:7,570:4,1518:1"."""
+        return ",".join(f"{size}:{count}" for size, count in self.parts)
+
+    @property
     def mean_bytes(self) -> float:
         """The length of a frame on average, with its check sequence."""
         return sum(size * count for size, count in self.parts) / sum(count for _, count in self.parts)

@@ -15,6 +15,7 @@ from typing import Final
 from nfvhost.access import trex_client
 from nfvhost.access.clock import since_boot_s
 from nfvhost.access.dialogue import Dialogue
+from nfvhost.access.root import DirectoryRoot
 from nfvhost.bench.answering import Answering
 from nfvhost.bench.builtin import is_pci
 from nfvhost.bench.generator import Ends, Load
@@ -24,6 +25,7 @@ from nfvhost.model.cpuset import CpuSet
 # Where it is, if not in a folder of its own name below /opt, as its manual unpacks it ("/opt/trex/v3.08").
 VARIABLE: Final = "NFVHOST_TREX"
 _PLACES: Final = ("/opt/trex", "/opt/trex/*", "/opt/trex-core/scripts")
+_ROOT: Final = DirectoryRoot("/")
 _READY_S: Final = 90.0
 _ALONE: Final = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "trex")
 
@@ -41,11 +43,9 @@ class Trex:
         folder = trex_folder()
         if folder is None:
             return "unknown"
-        said = next((path for one in ("VERSION", "../VERSION") if os.path.exists(path := f"{folder}/{one}")), None)
-        if said is None:
-            return f"TRex of {folder}"
-        with open(said, encoding="utf-8") as file:
-            return f"TRex {file.read().strip()}"
+        # Of its sources, one folder up.
+        said = (_ROOT.read_line(f"{one}/VERSION") for one in (folder, os.path.dirname(folder)))
+        return f"TRex {next(filter(None, said), f'of {folder}')}"
 
     def refusal(self, ends: Ends) -> str | None:
         """It has to be there; it drives NICs and interfaces of the kernel, and sends plain frames."""
@@ -72,7 +72,7 @@ class Trex:
                 # Its server takes orders from anyone who reaches the machine: NICs need no network of this one's.
                 *(() if ends.netns else _ALONE),
                 *(sys.executable, "-P", "-m", trex_client.__name__, folder, config.name),
-                *(",".join(f"{size}:{count}" for size, count in load.frames.parts), str(load.flows)),
+                *(load.frames.argument, str(load.flows)),
                 *(str(ends.devices.index(one)) for one in (ends.tx, ends.rx)),
                 *(("addressed",) if ends.addressed else ()),
             ]
@@ -84,7 +84,9 @@ def trex_folder() -> str | None:
     """The folder with TRex's server; None where there is none."""
     named = os.environ.get(VARIABLE)
     places = [named] if named else [path for place in _PLACES for path in sorted(glob.glob(place), reverse=True)]
-    return next((place for place in places if os.path.exists(os.path.join(place, trex_client.SERVER))), None)
+    return next(
+        (os.path.abspath(place) for place in places if os.path.exists(os.path.join(place, trex_client.SERVER))), None
+    )
 
 
 def platform_file(ends: Ends, *, cpu: int) -> str:

@@ -36,15 +36,24 @@ class Change:
     reason: str
 
     @classmethod
-    def now(cls, resource: str, key: str, before: str | None, after: str | None, reason: str) -> Self:
-        """One that takes effect at once and stops nothing."""
+    def now(
+        cls,
+        resource: str,
+        key: str,
+        before: str | None,
+        after: str | None,
+        reason: str,
+        *,
+        disruption: Disruption = Disruption.NONE,
+    ) -> Self:
+        """One that takes effect at once, and stops nothing unless it says so."""
         return cls(
             resource=resource,
             key=key,
             before=before,
             after=after,
             activation=Activation.NOW,
-            disruption=Disruption.NONE,
+            disruption=disruption,
             reason=reason,
         )
 

@@ -96,7 +96,7 @@ def _last_line(traceback: str | None) -> str | None:
 def _scheduling(cloud: Connection, server: Server, vnf: Vnf, flavor: Flavor) -> Iterator[str]:
     """Which resource is short, or which filter is left where none is."""
     wanted = resources(flavor)
-    if _TRIED_ALL in fault(server) and _is_apart(vnf):
+    if _TRIED_ALL in fault(server) and _most_on_a_host(vnf) is not None:
         # Two that were placed at once, and nova-compute refused the later one (_validate_instance_group_policy).
         yield from _too_few(vnf, candidates(cloud, wanted))
     if _NO_HOST not in fault(server):
@@ -123,16 +123,16 @@ def _scheduling(cloud: Connection, server: Server, vnf: Vnf, flavor: Flavor) -> 
         yield f"NUMATopologyFilter: no NUMA node has it all free: {flavor.memory_mib} MiB, {what}"
 
 
-def _is_apart(vnf: Vnf) -> bool:
-    return vnf.server_group is not None and vnf.server_group.policy is GroupPolicy.ANTI_AFFINITY
+def _most_on_a_host(vnf: Vnf) -> int | None:
+    """How many of a VNF's servers one host may have; None where they need not be apart."""
+    group = vnf.server_group
+    return None if group is None or group.policy is not GroupPolicy.ANTI_AFFINITY else group.max_servers_per_host or 1
 
 
 def _too_few(vnf: Vnf, hosts: Sequence[str]) -> Iterator[str]:
     """Whether a VNF's servers, which are to be apart, are more than these hosts can take."""
-    if vnf.server_group is None or not _is_apart(vnf):
-        return
-    each = vnf.server_group.max_servers_per_host or 1
-    if vnf.count > each * len(hosts):
+    each = _most_on_a_host(vnf)
+    if each is not None and vnf.count > each * len(hosts):
         here = "1 host has" if len(hosts) == 1 else f"{len(hosts)} hosts have"
         yield f"ServerGroupAntiAffinityFilter: {vnf.count} servers, at most {each} on a host, and {here} room"
 

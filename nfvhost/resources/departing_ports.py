@@ -16,7 +16,7 @@ from nfvhost.access.sysfs import linked_name
 from nfvhost.access.vfio_holders import vfio_holders
 from nfvhost.access.vswitchd import detach_device, find_vswitchd
 from nfvhost.errors import Problem
-from nfvhost.model.change import Activation, Change, Disruption
+from nfvhost.model.change import Change, Disruption
 from nfvhost.model.host import Host
 from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import Plan
@@ -156,15 +156,7 @@ def _of_ports(changes: tuple[Change, ...]) -> tuple[Change, ...]:
 
 
 def _change(key: str, before: str, reason: str) -> Change:
-    return Change(
-        resource=RESOURCE,
-        key=key,
-        before=before,
-        after=None,
-        activation=Activation.NOW,
-        disruption=Disruption.LINK,
-        reason=reason,
-    )
+    return Change.now(RESOURCE, key, before, None, reason, disruption=Disruption.LINK)
 
 
 __all__ = ["DepartingPorts"]

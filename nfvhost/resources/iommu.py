@@ -10,7 +10,7 @@ from nfvhost.access.machine import Machine
 from nfvhost.access.root import Root
 from nfvhost.access.sysfs import is_read_only, linked_name
 from nfvhost.errors import NfvhostError, Problem
-from nfvhost.model.change import Activation, Change, Disruption
+from nfvhost.model.change import Activation, Change
 from nfvhost.model.host import Host
 from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import NicPlan, Plan
@@ -108,19 +108,7 @@ class Iommu:
             # The file goes last: while it is there, the switch is known to be nfvhost's.
             off = "N" if before is not None and state.switch == "Y" else state.switch
             wanted = ((SWITCH, state.switch, off), (OPTIONS_FILE, before, None))
-        return tuple(
-            Change(
-                resource=RESOURCE,
-                key=key,
-                before=now,
-                after=after,
-                activation=Activation.NOW,
-                disruption=Disruption.NONE,
-                reason=reason,
-            )
-            for key, now, after in wanted
-            if now != after
-        )
+        return tuple(Change.now(RESOURCE, key, now, after, reason) for key, now, after in wanted if now != after)
 
     def check(self, state: State, plan: Plan, host: Host) -> tuple[Problem, ...]:
         return (*_switch_problems(state, self.diff(state, plan), host), *_group_problems(state, plan, host))

@@ -10,7 +10,7 @@ from typing import Final
 from nfvhost.access.machine import Machine
 from nfvhost.access.switch_flows import FlowTables, RunningFlowTables, SwitchFlow, SwitchFlows
 from nfvhost.errors import ApplyError, NfvhostError, Problem
-from nfvhost.model.change import Activation, Change, Disruption
+from nfvhost.model.change import Change, Disruption
 from nfvhost.model.host import Host
 from nfvhost.model.plan import OvsBridge, Plan, TunnelPlan
 from nfvhost.model.profile import TunnelType
@@ -281,16 +281,9 @@ def _differences(switch: SwitchFlows | None, wants: tuple[Want, ...]) -> tuple[C
 
 
 def _change(key: str, before: str | None, after: str | None, reason: str) -> Change:
-    return Change(
-        resource=RESOURCE,
-        key=key,
-        before=before,
-        after=after,
-        activation=Activation.NOW,
-        # What was there may have been in use.
-        disruption=Disruption.NONE if before is None else Disruption.LINK,
-        reason=reason,
-    )
+    # What was there may have been in use.
+    disruption = Disruption.NONE if before is None else Disruption.LINK
+    return Change.now(RESOURCE, key, before, after, reason, disruption=disruption)
 
 
 def _absent(switch: SwitchFlows | None, plan: Plan, wants: tuple[Want, ...]) -> Iterator[Problem]:

@@ -119,7 +119,7 @@ def test_a_gentle_rate_crosses_each_path_whole(
             trial = whole(measurer, load_pps=load_pps)
     assert trial.received == trial.sent
     # Never faster than asked; on a busy machine slower, and then it says so.
-    assert 0 < trial.sent <= load_pps * trial.duration_s * 1.01 + 1
+    assert 0 < trial.sent <= load_pps * trial.duration_s * 1.01
     assert trial.behind == trial.intended - trial.sent
 
 
@@ -226,7 +226,8 @@ def test_a_run_writes_all_that_a_colleague_asks_for_and_leaves_nothing(tmp_path:
     (made,) = point.rounds
     assert result.generator.name == "built-in"
     # Named where it is in the way.
-    assert ("openvswitch" in dict(result.versions)) == (path == "port")
+    switch = dict(result.versions).get("openvswitch")
+    assert (switch is not None and switch[0].isdigit()) == (path == "port")
     assert len(result.plan) == 64
     # No path is faster than the generator.
     assert point.ceiling_pps > 0

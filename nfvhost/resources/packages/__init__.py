@@ -120,7 +120,7 @@ class Packages:
             before = None if state.running is None else _WITHOUT
             disruption = Disruption.NONE if state.running is None else Disruption.LINK
             reason = "it runs what was chosen before" if state.running is not None else "the plan needs the switch"
-            changes.append(replace(Change.now(RESOURCE, _PROCESS, before, _WITH, reason), disruption=disruption))
+            changes.append(Change.now(RESOURCE, _PROCESS, before, _WITH, reason, disruption=disruption))
         return tuple(changes)
 
     def check(self, state: State, plan: Plan, host: Host) -> tuple[Problem, ...]:

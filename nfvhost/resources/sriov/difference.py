@@ -10,7 +10,7 @@ from typing import Final
 from nfvhost import drivers
 from nfvhost.access.vf_settings import VfSetting
 from nfvhost.errors import ApplyError
-from nfvhost.model.change import Activation, Change, Disruption
+from nfvhost.model.change import Change, Disruption
 from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import NicPlan, Plan
 from nfvhost.resources.sriov.managers import FILES, content_of, text_of, wanted_texts
@@ -59,7 +59,7 @@ def _files(state: State, plan: Plan) -> Iterator[Change]:
         text = texts[image.path]
         if image.content != content_of(image.path, text):
             reason = "NetworkManager and systemd-networkd leave these ports' VFs alone"
-            yield _change(image.path, text_of(image.path, image.content), text, reason)
+            yield Change.now(RESOURCE, image.path, text_of(image.path, image.content), text, reason)
 
 
 def _port(pf: Pf, nic: NicPlan) -> Iterator[Change]:
@@ -71,15 +71,15 @@ def _port(pf: Pf, nic: NicPlan) -> Iterator[Change]:
             if nic.vf_driver is not None
             else "the VFs keep the driver that takes them"
         )
-        yield _change(f"{pf.pci} {AUTOPROBE}", pf.autoprobe, probe, reason)
+        yield Change.now(RESOURCE, f"{pf.pci} {AUTOPROBE}", pf.autoprobe, probe, reason)
     if count and pf.up is False and needs_link(pf):
         reason = f"{pf.driver} makes no VFs while its interface is down"
-        yield _change(f"{pf.pci} {LINK}", "down", "up", reason, disruption=Disruption.LINK)
+        yield Change.now(RESOURCE, f"{pf.pci} {LINK}", "down", "up", reason, disruption=Disruption.LINK)
     anew = pf.num_vfs != count
     if anew:
         before = str(pf.num_vfs) if pf.num_vfs is not None else None
         # Some drivers reset the port for it (ixgbe, i40e).
-        yield _change(f"{pf.pci} {COUNT}", before, str(count), nic.reason, disruption=Disruption.LINK)
+        yield Change.now(RESOURCE, f"{pf.pci} {COUNT}", before, str(count), nic.reason, disruption=Disruption.LINK)
     for vf in range(count):
         # What is made anew has forgotten all that was set.
         settings = wanted(nic, vf) if anew else differing(pf, nic, vf)
@@ -87,7 +87,7 @@ def _port(pf: Pf, nic: NicPlan) -> Iterator[Change]:
             continue
         for setting, text in settings.items():
             before = None if anew else pf.attribute(vf, setting)
-            yield _change(f"{pf.pci} vf {vf} {setting.value}", before, text, "the profile sets it")
+            yield Change.now(RESOURCE, f"{pf.pci} vf {vf} {setting.value}", before, text, "the profile sets it")
 
 
 def row(pf: Pf) -> drivers.NicDriver | None:
@@ -106,17 +106,3 @@ def needs_link(pf: Pf) -> bool:
 def _has_users(pf: Pf, vf: int) -> bool:
     """Whether a guest has it: its hypervisor has set it up then, as libvirt does, and puts it back."""
     return any(one.users for one in pf.vfs if one.index == vf)
-
-
-def _change(
-    key: str, before: str | None, after: str | None, reason: str, *, disruption: Disruption = Disruption.NONE
-) -> Change:
-    return Change(
-        resource=RESOURCE,
-        key=key,
-        before=before,
-        after=after,
-        activation=Activation.NOW,
-        disruption=disruption,
-        reason=reason,
-    )
