@@ -11,7 +11,7 @@ from nfvhost.model.plan import CpuPools
 from nfvhost.model.profile import Profile
 from nfvhost.planner.core_table import Table, Wish, cpu_list, group_names, home_core
 from nfvhost.planner.layout import Core, Layout, layout, nearest, threads, together
-from nfvhost.planner.notebook import Notebook, counted
+from nfvhost.planner.notebook import Notebook, counted, node_names
 from nfvhost.planner.pmd_cores import asked_on, explain_pmd, pmd_cores
 from nfvhost.planner.ports import DpdkPort
 
@@ -48,7 +48,7 @@ def split(host: Host, profile: Profile, ports: tuple[DpdkPort, ...], notes: Note
         polling = CpuSet(core.first for core in polling_cores)
         idle, pmd_cpus = pmd_cpus - polling - host_cpus, polling
     explain_pmd(profile, ports, table, polling_cores, idle)
-    shared_cores = _shared_cores(table, wish)
+    shared_cores = _shared_cores(profile, table, wish)
     shared = threads(shared_cores) if shared_cores else host_cpus
     dedicated = threads(_dedicated_cores(profile, table, host_cores, wish))
     isolated = (pmd_cpus | dedicated | idle) - host_cpus - shared
@@ -128,13 +128,16 @@ def _host_cores(profile: Profile, ports: tuple[DpdkPort, ...], table: Table, wis
     chosen = list(table.take([home]))
     if profile.host.every_node:
         count = max(count, len(machine.nodes))
-        for node in machine.nodes:
-            if node != home.node:
-                chosen += table.take(_quiet(table, table.free(node), 1))
+        chosen += _on_each([node for node in machine.nodes if node != home.node], table)
     chosen += _near_home(table, count - len(chosen))
     chosen.sort(key=lambda core: core.first)
     _explain_host(profile, table, tuple(chosen), wish, by_rule=by_rule)
     return tuple(chosen)
+
+
+def _on_each(nodes: Sequence[int], table: Table) -> tuple[Core, ...]:
+    """One free core of each of these nodes that has one; dealt."""
+    return tuple(core for node in nodes for core in table.take(_quiet(table, table.free(node), 1)))
 
 
 def _near_home(table: Table, count: int) -> tuple[Core, ...]:
@@ -150,8 +153,8 @@ def _near_home(table: Table, count: int) -> tuple[Core, ...]:
     return chosen
 
 
-def _shared_cores(table: Table, wish: Wish) -> tuple[Core, ...]:
-    """Cores of floating guests, near the host's; none where the host pool serves."""
+def _shared_cores(profile: Profile, table: Table, wish: Wish) -> tuple[Core, ...]:
+    """Cores of floating guests, near the host's, or on every node as those are; none where the host pool serves."""
     if not wish.shared:
         table.notes.decide(
             "cpus.shared",
@@ -159,13 +162,17 @@ def _shared_cores(table: Table, wish: Wish) -> tuple[Core, ...]:
             "shared.cores asks for none of their own: floating guests and emulator threads run beside the host",
         )
         return ()
-    chosen = _near_home(table, wish.shared)
+    home = home_core(table.layout).node
+    nodes = sorted(table.layout.nodes, key=lambda node: node != home)
+    each = _on_each(nodes[: wish.shared], table) if profile.host.every_node else ()
+    chosen = each + _near_home(table, wish.shared - len(each))
     if len(chosen) < wish.shared:
         table.notes.warn("shared CPUs overlap the host's: the machine has no core of their own for them")
         table.notes.decide("cpus.shared", "the host pool", "the machine is too small for a core of their own")
         return ()
+    where = f"on {node_names(core.node for core in chosen)}" if each else "near the host's cores"
     table.notes.decide(
-        "cpus.shared", cpu_list(chosen), f"{counted(len(chosen), 'core')} asked by shared.cores, near the host's cores"
+        "cpus.shared", cpu_list(chosen), f"{counted(len(chosen), 'core')} asked by shared.cores, {where}"
     )
     return chosen
 

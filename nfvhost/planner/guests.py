@@ -22,7 +22,7 @@ from nfvhost.model.profile import (
     ThreadPolicy,
 )
 from nfvhost.planner.layout import Core, layout, nearest, together
-from nfvhost.planner.notebook import Notebook, counted
+from nfvhost.planner.notebook import Notebook, counted, node_names
 from nfvhost.planner.nova import guest_cpus
 
 # nova/conf/compute.py, initial_cpu_allocation_ratio.
@@ -431,7 +431,7 @@ def _explain(
     plan: GuestPlan, vnf: GuestWish, need: _Need, nics: Sequence[NicPlan], stock: _Stock, notes: Notebook
 ) -> None:
     """Note where a guest sits and why, and what it costs."""
-    where = f"node {plan.nodes[0]}" if len(plan.nodes) == 1 else "nodes " + ", ".join(map(str, plan.nodes))
+    where = node_names(plan.nodes)
     reason = []
     if vnf.node is not None:
         reason.append(f"node {vnf.node} asked")

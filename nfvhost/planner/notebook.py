@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from nfvhost.errors import Problem
+from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.plan import Decision
 
 
@@ -39,3 +41,9 @@ def counted(count: int, noun: str) -> str:
     first, _, rest = noun.partition(" of ")
     plural = first if count == 1 else f"{first}s"
     return f"{count} {plural} of {rest}" if rest else f"{count} {plural}"
+
+
+def node_names(nodes: Iterable[int]) -> str:
+    """`node 1`, `nodes 0,2-3`."""
+    named = CpuSet(nodes)
+    return f"{'node' if len(named) == 1 else 'nodes'} {named}"

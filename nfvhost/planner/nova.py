@@ -18,7 +18,8 @@ from nfvhost.model.plan import (
     ReservedHugepages,
 )
 from nfvhost.model.profile import Profile, Role
-from nfvhost.planner.notebook import Notebook, counted
+from nfvhost.planner.layout import layout
+from nfvhost.planner.notebook import Notebook, counted, node_names
 from nfvhost.planner.planned_host import libvirt_kib
 
 _KIB: Final = 1024
@@ -37,6 +38,7 @@ def plan_nova(
         notes.decide("nova", "none", "the profile leaves Nova out")
         return None
     dedicated, shared = _cpu_sets(pools, notes)
+    _warn_of_far_emulators(host, profile, memory, dedicated, shared, notes)
     reserved = _reserved_mib(host, memory, notes)
     return NovaPlan(
         cpu_dedicated_set=dedicated,
@@ -119,6 +121,28 @@ def _cpu_sets(pools: CpuPools, notes: Notebook) -> tuple[CpuSet, CpuSet]:
     notes.decide("nova.cpuDedicatedSet", str(dedicated) or "not set", pinned)
     notes.decide("nova.cpuSharedSet", str(shared) or "not set", floating)
     return dedicated, shared
+
+
+def _warn_of_far_emulators(
+    host: Host, profile: Profile, memory: MemoryPlan, dedicated: CpuSet, shared: CpuSet, notes: Notebook
+) -> None:
+    """Warn of nodes whose pinned guests have no shared CPU near them for QEMU's own threads.
+
+    Source: libvirt's commit "qemuBuildThreadContextProps: Prune .node-affinity wrt <emulatorpin/>", which 9.0 lacks.
+    """
+    machine = layout(host)
+    of_guests, of_emulators = (
+        {core.node for core in machine.cores if not core.threads.isdisjoint(cpus)} for cpus in (dedicated, shared)
+    )
+    with_pages = {node.node for node in memory.nodes if node.guest_mib}
+    far = sorted((of_guests & with_pages) - of_emulators)
+    if far and of_emulators:
+        cores = f" with {len(machine.nodes)} or more shared.cores" if profile.shared.cores else ""
+        notes.warn(
+            f"shared CPUs ({shared}) are on {node_names(of_emulators)} alone: emulator threads of guests on "
+            f"{node_names(far)} work across the interconnect, and libvirt 9.0 (Debian 12) starts no guest with "
+            f"hugepages there; host.everyNode{cores} gives each node a core for them"
+        )
 
 
 def _reserved_pages(node: NodeMemory) -> ReservedHugepages | None:

@@ -9,7 +9,7 @@ from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.profile import PortType, Profile
 from nfvhost.planner.core_table import Table, Wish, cpu_list, group_names, home_core
 from nfvhost.planner.layout import Core, Layout, nearest, together
-from nfvhost.planner.notebook import counted
+from nfvhost.planner.notebook import counted, node_names
 from nfvhost.planner.ports import DpdkPort
 
 # An engineering rule. One thread moves 6.9 million packets a second from port to port at 363 cycles each (measured
@@ -181,8 +181,7 @@ def _polled_from_afar(profile: Profile, machine: Layout, chosen: tuple[Core, ...
     others = [node for node in machine.nodes if node not in polled]
     if not others or not profile.nova.enabled:
         return []
-    names = f"node{'s' if len(others) > 1 else ''} {CpuSet(others)}"
-    return [f"vhost-user ports of guests on {names} are polled from here, unless pmd.everyNode is set"]
+    return [f"vhost-user ports of guests on {node_names(others)} are polled from here, unless pmd.everyNode is set"]
 
 
 def _traffic(ports: Sequence[DpdkPort]) -> str:

@@ -415,6 +415,12 @@ CASES = (
         healthy=replace(Evidence(host=host()), nova=nova("2-7,10-15")),
     ),
     Case(
+        rule="shared-cpus-far",
+        ill=replace(Evidence(host=host()), nova=nova("1-7,9-15", "0,8")),
+        told="cpu_dedicated_set has CPUs 4-7,12-15 of node 1, and cpu_shared_set, 0,8, none there",
+        healthy=replace(Evidence(host=host()), nova=nova("1-3,5-7,9-11,13-15", "0,4,8,12")),
+    ),
+    Case(
         rule="pmd-not-isolated",
         ill=mask("2-4", **ISOLATED),
         told="CPU 4: of PMD threads and not isolated; CPUs 2-3,10-11 are",

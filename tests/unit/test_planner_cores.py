@@ -91,6 +91,27 @@ def test_the_host_may_have_a_core_on_every_node() -> None:
     assert str(got.host) == "0,4,8,12"
 
 
+def test_cores_of_floating_guests_are_spread_as_the_hosts_are() -> None:
+    profile = dataclasses.replace(QUIET, host=HostPool(every_node=True), shared=SharedPool(cores=3))
+    got, notes = pools(make_host(packages=2, cores=8), profile=profile)
+    assert (str(got.host), str(got.shared)) == ("0,8", "1-2,9")
+    assert reason(notes, "cpus.shared") == "3 cores asked by shared.cores, on nodes 0-1"
+    fewer = dataclasses.replace(profile, shared=SharedPool(cores=1))
+    assert str(pools(make_host(packages=2, cores=8), profile=fewer)[0].shared) == "1"
+
+
+@pytest.mark.field_failure(36)
+def test_it_is_told_which_guests_have_their_emulator_threads_on_another_node() -> None:
+    machine = make_host(packages=2, cores=8)
+    profile = Profile(name="p")
+    far = "shared CPUs (0-1) are on node 0 alone: emulator threads of guests on node 1 work across the interconnect"
+    assert any(warning.startswith(far) for warning in make_plan(machine, profile).warnings)
+    near = dataclasses.replace(profile, host=HostPool(every_node=True))
+    assert not any("emulator threads" in warning for warning in make_plan(machine, near).warnings)
+    few = dataclasses.replace(near, shared=SharedPool(cores=1))
+    assert any("host.everyNode with 2 or more shared.cores" in one for one in make_plan(machine, few).warnings)
+
+
 def test_a_count_that_is_asked_is_met_exactly() -> None:
     profile = dataclasses.replace(QUIET, host=HostPool(cores=3), shared=SharedPool(cores=2), pmd=PmdPool(cores=4))
     got, _ = pools(make_host(cores=16, threads=2), port(), profile=profile)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from nfvhost.doctor.evidence import Evidence
-from nfvhost.doctor.finding import PMD_CPUS, Rule, Severity, Sign, need
+from nfvhost.doctor.finding import NOVA_CPUS, PMD_CPUS, Rule, Severity, Sign, need
 
 
 def _look(evidence: Evidence) -> Iterator[Sign]:
-    nova = need(evidence.nova, "no CPU sets of Nova are to be seen")
+    nova = need(evidence.nova, NOVA_CPUS)
     for name, cpus in (("cpu_dedicated_set", nova.dedicated), ("cpu_shared_set", nova.shared)):
         if cpus is not None and evidence.pmd_cpus is not None and (both := cpus & evidence.pmd_cpus):
             yield Sign(evidence=f"{both.named}: in {name} of {nova.path}, and of PMD threads", severity=Severity.ERROR)
