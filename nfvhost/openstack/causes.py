@@ -31,6 +31,10 @@ _TRIED_ALL: Final = "Exhausted all hosts"
 _AGENT: Final = "neutron-openvswitch-agent"
 # neutron_lib/api/definitions/portbindings.py: what a port is called whose agent has not bound it.
 _UNBOUND: Final = frozenset({"binding_failed", "unbound"})
+# The kinds of ports that the agent of Open vSwitch binds.
+_BY_SWITCH: Final = frozenset({"normal", "vdpa"})
+# Neutron's mech_openvswitch.py, get_vif_type, and OVN's mech_driver.py, bind_port: such a port is none for libvirt.
+_MISTAKEN: Final = ("vdpa", "vhostuser")
 _LAST_EVENTS: Final = 3
 
 
@@ -220,16 +224,25 @@ def _bindings(cloud: Connection, server: Server, ports: Sequence[Port]) -> Itera
     with asking("Neutron"):
         for port in ports:
             now = cloud.network.get_port(port.id)
-            if now.binding_vif_type not in _UNBOUND:
+            vif, kind = now.binding_vif_type, now.binding_vnic_type
+            if vif not in _UNBOUND and (kind, vif) != _MISTAKEN:
                 continue
             # Nova takes the host away again from the ports of a server that failed on each.
             host = now.binding_host_id or server.compute_host
             agents = list(cloud.network.agents(host=host) if host else cloud.network.agents(binary=_AGENT))
-            if host:
+            if host and vif in _UNBOUND:
                 alive = ", ".join(f"{one.agent_type} ({'alive' if one.is_alive else 'dead'})" for one in agents)
-                yield f"Neutron: port {now.name} is {now.binding_vif_type} on {host}; agents there: {alive or 'none'}"
+                yield f"Neutron: port {now.name} is {vif} on {host}; agents there: {alive or 'none'}"
+            if kind not in _BY_SWITCH:
+                continue
             physnet = cloud.network.get_network(now.network_id).provider_physical_network
-            mappings = [(one.configuration or {}).get("bridge_mappings", {}) for one in agents]
-            if physnet and now.binding_vnic_type == "normal" and not any(physnet in one for one in mappings):
+            mapping = [one for one in agents if physnet in (one.configuration or {}).get("bridge_mappings", {})]
+            if physnet and not mapping:
                 place = f" on {host}" if host else ""
                 yield f"Neutron: no agent{place} maps the physical network {physnet} to a bridge (bridge_mappings)"
+            userspace = [one.host for one in mapping if (one.configuration or {}).get("datapath_type") == "netdev"]
+            if kind == "vdpa" and userspace:
+                yield (
+                    f"Neutron binds a port of vDPA as vhost-user where Open vSwitch has the userspace data path, as on "
+                    f"{', '.join(userspace)}, and libvirt refuses the guest"
+                )

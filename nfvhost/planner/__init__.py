@@ -46,7 +46,7 @@ def make_plan(host: Host, profile: Profile) -> Plan:
     booted.warn_of_present(host, pools, memory, nic_plans, kernel, notes)
     saving = power.plan_power(profile, pools, notes)
     compute = nova.plan_nova(host, profile, pools, memory, nic_plans, notes)
-    agent = nova.plan_neutron(profile, switch, notes)
+    agent = nova.plan_neutron(profile, switch, nic_plans, notes)
     _refuse(notes)
     plan = Plan(
         profile=profile.name,

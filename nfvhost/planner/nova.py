@@ -171,10 +171,18 @@ def _device_specs(profile: Profile, nics: tuple[NicPlan, ...], notes: Notebook) 
     return tuple(specs)
 
 
-def plan_neutron(profile: Profile, ovs: OvsPlan | None, notes: Notebook) -> NeutronPlan | None:
+def plan_neutron(
+    profile: Profile, ovs: OvsPlan | None, nics: tuple[NicPlan, ...], notes: Notebook
+) -> NeutronPlan | None:
     """Settings of the Open vSwitch agent; None where there is no OVS, or where the profile leaves OpenStack out."""
     if ovs is None or not profile.nova.enabled:
         return None
+    if vdpa := [str(nic.pci) for nic in nics if nic.role is Role.VDPA]:
+        # Neutron's mech_openvswitch.py, get_vif_type, and OVN's mech_driver.py, bind_port (2026.2).
+        notes.warn(
+            f"the vDPA devices of {', '.join(vdpa)} are for guests that Neutron has no part in: on a host whose Open "
+            "vSwitch has the userspace data path it binds a port of vDPA as vhost-user, and libvirt refuses the guest"
+        )
     mappings = tuple(sorted((bridge.physnet, bridge.name) for bridge in ovs.bridges if bridge.physnet is not None))
     notes.decide(
         "neutron.bridgeMappings",

@@ -11,11 +11,14 @@ from typing import Any, Final
 PASSWORD: Final = "correct-horse-battery"  # noqa: S105 - of a cloud that exists for a second
 TOKEN: Final = "gAAAAA-the-token"  # noqa: S105 - the same
 # Service type -> its path on the one server.
-_SERVICES: Final = {"compute": "/v2.1", "placement": "/placement"}
+_SERVICES: Final = {"compute": "/v2.1", "placement": "/placement", "network": "/network/v2.0"}
 
 
 class SmallCloud:
-    """Keystone, Placement and Nova, as far as unit tests ask them: flavors are kept, all else is as `said` has it."""
+    """Keystone, Placement, Nova and Neutron, as far as unit tests ask them.
+
+    Flavors are kept, all else is as `said` has it.
+    """
 
     def __init__(self) -> None:
         self.said: dict[str, tuple[int, Any]] = {}  # path's end -> status and body, in place of the true answer

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pytest
 from openstack.compute.v2.server import Server
+from openstack.network.v2.port import Port
 from small_cloud import SmallCloud
 
 from nfvhost.model.profile import CpuPolicy, PortType
@@ -155,3 +156,31 @@ def test_what_a_user_may_not_ask_is_told_as_not_told(cloud: SmallCloud) -> None:
     nova, placement = told(cloud, server())
     assert nova.startswith("not told: Nova does not allow it: Policy doesn't allow it")
     assert placement.startswith("not told: Placement does not allow it")
+
+
+def bound(cloud: SmallCloud, kind: str, vif: str, mappings: Mapping[str, str], data_path: str) -> tuple[str, ...]:
+    """What is told of one port, and the agent of one host."""
+    port = {"id": "p", "name": "fast", "network_id": "n", "binding:vnic_type": kind, "binding:vif_type": vif}
+    settings = {"bridge_mappings": mappings, "datapath_type": data_path}
+    cloud.said["/ports/p"] = (200, {"port": port})
+    cloud.said["/networks/n"] = (200, {"network": {"id": "n", "provider:physical_network": "physnet3"}})
+    cloud.said["/agents"] = (200, {"agents": [{"host": "node7", "alive": True, "configurations": settings}]})
+    cloud.said[ACTIONS] = (200, {"instanceActions": []})
+    return causes(connect(), server(message="no luck"), VNF, vnf_offer(VNF).flavor, [Port(id="p")])
+
+
+def test_a_physical_network_that_no_bridge_has_is_told(cloud: SmallCloud) -> None:
+    lost = ("Neutron: no agent maps the physical network physnet3 to a bridge (bridge_mappings)",)
+    assert bound(cloud, "normal", "unbound", {"physnet1": "br-phy"}, "netdev") == lost
+    assert bound(cloud, "vdpa", "unbound", {}, "netdev") == lost
+    assert bound(cloud, "direct", "unbound", {}, "netdev") == ()
+    assert bound(cloud, "normal", "vhostuser", {}, "netdev") == ()
+
+
+@pytest.mark.parametrize("vif", ["unbound", "vhostuser"])
+def test_a_port_of_vdpa_beside_the_userspace_data_path_is_told(cloud: SmallCloud, vif: str) -> None:
+    (told,) = bound(cloud, "vdpa", vif, {"physnet3": "br-phy"}, "netdev")
+    assert told.startswith("Neutron binds a port of vDPA as vhost-user where Open vSwitch has the userspace data path")
+    assert "as on node7, and libvirt refuses the guest" in told
+    assert bound(cloud, "vdpa", vif, {"physnet3": "br-phy"}, "system") == ()
+    assert bound(cloud, "normal", "unbound", {"physnet3": "br-phy"}, "netdev") == ()

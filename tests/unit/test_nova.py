@@ -165,8 +165,8 @@ def test_vfs_without_a_physnet_are_warned_of() -> None:
 def test_a_profile_without_nova_gets_neither_nova_nor_neutron() -> None:
     profile = Profile(name="x", nova=NovaWish(enabled=False))
     assert plan_nova(make_host(), profile, pools(dedicated="2", shared="0"), MEMORY, (), Notebook()) is None
-    assert plan_neutron(profile, switch(), Notebook()) is None
-    assert plan_neutron(Profile(name="x"), None, Notebook()) is None
+    assert plan_neutron(profile, switch(), (), Notebook()) is None
+    assert plan_neutron(Profile(name="x"), None, (), Notebook()) is None
 
 
 def switch() -> OvsPlan:
@@ -178,8 +178,22 @@ def switch() -> OvsPlan:
 
 
 def test_neutron_maps_physnets_to_bridges() -> None:
-    neutron = plan_neutron(Profile(name="x"), switch(), Notebook())
+    neutron = plan_neutron(Profile(name="x"), switch(), (), Notebook())
     assert neutron is not None
     assert neutron.datapath_type == "netdev"
     assert neutron.vhostuser_socket_dir == "/run/vm"
     assert neutron.bridge_mappings == (("physnet1", "br-a"), ("physnet2", "br-b"))
+
+
+def test_vdpa_devices_that_neutron_binds_as_something_else_are_told() -> None:
+    card = nic("0000:41:00.0", vendor="15b3", device="101d", driver="mlx5_core")
+    host = make_host(nics=[BOARD, card])
+    notes = Notebook()
+    profile = Profile(name="x", nics=(NicWish(pci=card.pci, role=Role.VDPA, vfs=2, physnet="physnet3"),))
+    roles = assign_roles(host, profile, notes)
+    plan_neutron(profile, switch(), roles, notes)
+    assert any(
+        "the vDPA devices of 0000:41:00.0 are for guests that Neutron has no part in" in one for one in notes.warnings
+    )
+    plan_neutron(profile, None, roles, quiet := Notebook())
+    assert not quiet.warnings

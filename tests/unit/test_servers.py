@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -12,7 +14,7 @@ from small_cloud import SmallCloud
 from nfvhost.errors import PreconditionError
 from nfvhost.model.vnf import Vnf
 from nfvhost.openstack.connect import connect
-from nfvhost.openstack.servers import Watch, find_servers
+from nfvhost.openstack.servers import Watch, delete_servers, find_servers
 
 pytestmark = [
     pytest.mark.outside("a server of the test's own on the loopback"),
@@ -57,3 +59,16 @@ def test_a_name_that_is_somebody_elses_is_refused(cloud: SmallCloud) -> None:
     listed(cloud, db="ACTIVE")
     with pytest.raises(PreconditionError, match="server db: is there and is not nfvhost's"):
         find_servers(connect(), Vnf(name="db", vcpus=1, memory_mib=64))
+
+
+def test_a_server_is_gone_once_nova_knows_it_no_more(cloud: SmallCloud) -> None:
+    # nova-compute calls it DELETED before it is through: until then its flavor and its image are in use.
+    cloud.said["GET /v2.1/servers/7"] = (200, {"server": {"id": "7", "name": "web-1", "status": "DELETED"}})
+    cloud.said["DELETE /v2.1/servers/7"] = (204, "")
+    gone = (404, {"itemNotFound": {"message": "Instance 7 could not be found.", "code": 404}})
+    later = threading.Timer(0.5, cloud.said.__setitem__, ("GET /v2.1/servers/7", gone))
+    later.start()
+    begun = time.monotonic()
+    delete_servers(connect(), ["7"])
+    assert time.monotonic() - begun >= 0.5
+    later.join()
