@@ -59,7 +59,7 @@ prepare_vm() {
         echo "it builds a system with the owners of its files: run as root, or as one who may use sudo" >&2
         return 1
     fi
-    install mmdebstrap e2fsprogs debian-archive-keyring
+    install mmdebstrap e2fsprogs debian-archive-keyring && prepare_openstack
 }
 
 prepare_openstack() {
@@ -78,7 +78,7 @@ run_lint() {
     ruff format --check .
     mypy
     lint-imports --no-cache
-    shellcheck -x tests/run.sh tests/support/cloud_room.sh tools/environment.sh examples/demo.sh \
+    shellcheck -x tests/run.sh tests/support/cloud_room.sh tests/support/vm_compute.sh tools/environment.sh examples/demo.sh \
         examples/srv6-l3vpn/run.sh .ci/run
 }
 run_unit() { pytest -n auto tests/unit; }
@@ -91,17 +91,20 @@ pytest_as_root() {
 }
 run_ovs() { pytest_as_root tests/ovs; }
 run_datapath() { pytest_as_root --durations=20 --durations-min=1 tests/datapath; }
-run_openstack() {
+# in_a_room ARGUMENT…: pytest in a network of its own. What comes from outside is there before: a room has no way out.
+in_a_room() {
     local environment=(env PATH="$PATH" NFVHOST_REQUIRE_TIERS="${NFVHOST_REQUIRE_TIERS:-0}" PYTHONDONTWRITEBYTECODE=1)
-    pytest tests/openstack/test_fit.py
-    # What comes from outside is fetched before the room, which has no way out.
     as_root "${environment[@]}" python tests/support/cloud_build.py
-    as_root tests/support/cloud_room.sh "${environment[@]}" \
-        "$(command -v pytest)" -p no:cacheprovider -v --capture=no tests/openstack --ignore=tests/openstack/test_fit.py
+    as_root tests/support/cloud_room.sh "${environment[@]}" "$(command -v pytest)" -p no:cacheprovider -v --capture=no "$@"
+}
+run_openstack() {
+    pytest tests/openstack/test_fit.py
+    in_a_room tests/openstack --ignore=tests/openstack/test_fit.py
 }
 run_vm() {
-    # Its log is the times of its steps: not captured.
-    pytest_as_root -v --capture=no tests/vm "${vm_options[@]}"
+    # A cloud's control plane runs beside the machine. Its log is the times of its steps: not captured.
+    as_root env PATH="$PATH" PYTHONDONTWRITEBYTECODE=1 python tests/support/vm.py
+    in_a_room tests/vm "${vm_options[@]}"
 }
 
 reason=$(mktemp)

@@ -6,7 +6,6 @@ A machine that cannot run it skips them and says why; with NFVHOST_REQUIRE_TIERS
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -14,30 +13,20 @@ from typing import Final
 import cloud_guest
 import openstack
 import pytest
-from cloud import PROFILE, ROOM, Cloud, nfvhost, step
+from cloud import PROFILE, SDK_WARNINGS, Cloud, nfvhost, step
+from cloud import obstacle as cloud_obstacle
 from cloud_lab import Lab
 
 # Of the 512 that profile.yaml gives to guests, two guests at a time take half.
 _SPARE_PAGES: Final = 256
 _TEST_TIMEOUT_S: Final = 900
-_PROGRAMS: Final = (
-    "mariadbd",
-    "epmd",
-    "libvirtd",
-    "virsh",
-    "qemu-system-x86_64",
-    "ovsdb-server",
-    "cpio",
-    "genisoimage",
-)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(pytest.mark.timeout(_TEST_TIMEOUT_S))
-        # openstacksdk warns of what its next releases drop, also where it calls itself so.
-        for kind in ("PendingDeprecationWarning", "openstack.warnings.OpenStackDeprecationWarning"):
-            item.add_marker(pytest.mark.filterwarnings(f"ignore::{kind}"))
+        for warnings in SDK_WARNINGS:
+            item.add_marker(pytest.mark.filterwarnings(warnings))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -48,16 +37,13 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 
 def _obstacle() -> str | None:
-    """Why no cloud can be started here."""
-    if ROOM not in os.environ:
-        return "a cloud wants a room of its own: ./tests/run.sh openstack"
+    """Why no cloud with guests on this machine can be started here."""
     counts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines() if "HugePages_" in line)
     taken = int(counts["HugePages_Total"]) - int(counts["HugePages_Free"])
     if taken > _SPARE_PAGES:
         # Nova does not see them go, and QEMU would die of it.
         return f"{taken} hugepages are somebody else's, and there is room for {_SPARE_PAGES}"
-    missing = [one for one in _PROGRAMS if shutil.which(one, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
-    return f"not installed: {', '.join(missing)}" if missing else None
+    return cloud_obstacle()
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,29 @@ PROFILE: Final = cloud_build.CHECKOUT / "tests/openstack/profile.yaml"
 _OVERLAID: Final = ("/etc", "/var")
 
 
+# openstacksdk warns of what its next releases drop, also where it calls itself so.
+SDK_WARNINGS: Final = ("ignore::PendingDeprecationWarning", "ignore::openstack.warnings.OpenStackDeprecationWarning")
+_PROGRAMS: Final = (
+    "mariadbd",
+    "epmd",
+    "libvirtd",
+    "virsh",
+    "qemu-system-x86_64",
+    "ovsdb-server",
+    "cpio",
+    "genisoimage",
+)
+
+
 step: Final = functools.partial(vm_cache.step, tier="openstack")
+
+
+def obstacle() -> str | None:
+    """Why no cloud can be started here."""
+    if ROOM not in os.environ:
+        return "a cloud wants a room of its own (tests/support/cloud_room.sh), as ./tests/run.sh gives it"
+    missing = [one for one in _PROGRAMS if shutil.which(one, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
+    return f"not installed: {', '.join(missing)}" if missing else None
 
 
 def nfvhost(*words: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -156,6 +178,11 @@ class Cloud:
         mapped = self.query("nova_api", "SELECT host FROM host_mappings")
         agents = self.query("neutron", f"SELECT agent_type FROM agents WHERE heartbeat_timestamp {recent}")  # noqa: S608 - as above
         return (services if mapped else "") + agents
+
+    def reports(self, name: str) -> int:
+        """How often a service of Nova on this host has told that it is there."""
+        service = f"host = '{cloud_conf.HOST}' AND `binary` = '{name}'"
+        return int(self.query("nova", f"SELECT report_count FROM services WHERE {service}"))  # noqa: S608 - as above
 
     def start(self, name: str) -> None:
         """One service of OpenStack by the name of its program, or of its API."""

@@ -93,7 +93,7 @@ instances_path = {state}/instances
 vif_plugging_timeout = 60
 report_interval = 5
 periodic_fuzzy_delay = 0
-service_down_time = 30
+service_down_time = 60
 default_schedule_zone = nova
 max_concurrent_builds = 3
 reserved_host_disk_mb = 0
@@ -208,7 +208,7 @@ tenant_network_types = vlan
 mechanism_drivers = openvswitch,sriovnicswitch
 extension_drivers = port_security,qos
 [ml2_type_vlan]
-network_vlan_ranges = physnet1:100:199,physnet2:200:299
+network_vlan_ranges = physnet1:100:199,physnet2:200:299,physnet3:300:399
 [ml2_type_flat]
 flat_networks = *
 """,

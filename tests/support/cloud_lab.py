@@ -43,6 +43,15 @@ class Lab:
         done = nfvhost("launch", *documents, "--plan", str(self.plan), "--json", code=code, **environment)
         return {one["name"]: one for one in json.loads(done.stdout)["servers"]}
 
+    def stock(self) -> dict[str, int]:
+        """What Placement can give of each resource class; the cloud has one host."""
+        rows = self.cloud.query(
+            "placement",
+            "SELECT c.name, i.total - i.reserved FROM inventories i"
+            " JOIN resource_classes c ON c.id = i.resource_class_id",
+        )
+        return {name: int(amount) for name, amount in (line.split("\t") for line in rows.splitlines())}
+
     def things(self) -> list[str]:
         """All that is there of what nfvhost makes, whoever made it."""
         api = self.api

@@ -1,4 +1,7 @@
-"""A machine with NUMA, SMT, IOMMU and SR-IOV under QEMU: started, run commands in, cut off, put back."""
+"""A machine with NUMA, SMT, IOMMU and SR-IOV under QEMU: started, run commands in, cut off, put back.
+
+As a program it makes what such a machine is started from.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +28,7 @@ from vm_sockets import Agent, Ended, Monitor, NoAnswerError
 # 35 to 260 s were measured, by the load of the host.
 _BOOT_S: Final = 900
 _STOP_S: Final = 60
+_FORGOTTEN_S: Final = 24 * 3600
 BOOTED: Final = "booted"
 
 
@@ -262,16 +265,9 @@ class VirtualMachine:
     def install(self, *, wheel: bool = False) -> None:
         """Puts this checkout's nfvhost into the guest: its wheel, or faster its folder."""
         site = f"/{GUEST_SITE_PACKAGES}"
-        if not wheel:
-            self.push(CHECKOUT / "nfvhost", f"{site}/nfvhost")
-        else:
-            with tempfile.TemporaryDirectory() as scratch:
-                pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
-                run([*pip, "wheel", "--no-deps", "-w", scratch, CHECKOUT])
-                (built,) = Path(scratch).glob("*.whl")
-                run([*pip, "install", "--no-deps", "--no-index", "-t", f"{scratch}/unpacked", built])
-                for one in sorted(Path(scratch, "unpacked").glob("nfvhost*")):
-                    self.push(one, f"{site}/{one.name}")
+        folders = sorted(vm_build.wheel().glob("nfvhost*")) if wheel else [CHECKOUT / "nfvhost"]
+        for one in folders:
+            self.push(one, f"{site}/{one.name}")
         self.check("/opt/nfvhost/bin/python", "-m", "compileall", "-q", "-j", "4", f"{site}/nfvhost", timeout_s=300)
 
     def _until(self, true: Callable[[], bool], *, what: str, timeout_s: float) -> None:
@@ -323,7 +319,20 @@ def open_machine(name: str, shape: Shape = SERVER) -> VirtualMachine:
     return machine
 
 
+def forget_old_machines() -> None:
+    """Removes what runs that were killed have left: the disks that nobody has written to for a day."""
+    for disk in (CACHE / "run").glob("tests-*/disk.qcow2"):
+        if time.time() - disk.stat().st_mtime > _FORGOTTEN_S:
+            shutil.rmtree(disk.parent)
+
+
 def close_machine(machine: VirtualMachine) -> None:
     """Ends it and removes its disk."""
     machine.stop()
     shutil.rmtree(machine.folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    # What comes from outside, or is slow, before a run that has no way out.
+    booted_machine()
+    vm_build.wheel()

@@ -11,6 +11,7 @@ import os
 import shutil
 import struct
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -154,6 +155,23 @@ def dependencies() -> Path:
         shutil.rmtree(wheels)
 
     return artifact("python", (_RECIPE, lock.read_bytes()), make) / "site-packages"
+
+
+def wheel() -> Path:
+    """A folder with what this checkout's wheel puts into site-packages."""
+    parts = [CHECKOUT / one for one in ("pyproject.toml", "README.md", "LICENSE")]
+    parts += sorted(one for one in (CHECKOUT / "nfvhost").rglob("*") if one.is_file() and one.suffix != ".pyc")
+
+    def make(place: Path) -> None:
+        pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
+        with tempfile.TemporaryDirectory() as scratch:
+            run([*pip, "wheel", "--no-deps", "-w", scratch, CHECKOUT])
+            (built,) = Path(scratch).glob("*.whl")
+            run([*pip, "install", "--no-deps", "--no-index", "--no-compile", "-t", place, built])
+
+    return artifact(
+        "wheel", (word for one in parts for word in (str(one.relative_to(CHECKOUT)), one.read_bytes())), make
+    )
 
 
 def kernel_release(tree: Path) -> str:

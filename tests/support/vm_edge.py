@@ -24,9 +24,10 @@ VFS: Final = ("0000:21:10.0", "0000:21:10.2", "0000:21:10.4", "0000:21:10.6")
 # The card that speaks virtio; what guests open -> its VF.
 VDPA_PF: Final = "0000:65:00.0"
 VDPA_FILES: Final = {"/dev/vhost-vdpa-0": "0000:65:00.1", "/dev/vhost-vdpa-1": "0000:65:00.2"}
-HOST_CPUS: Final = CpuSet.parse("0-1")
+HOST_CPUS: Final = CpuSet.parse("0-1,4-5")
 PMD_CPUS: Final = CpuSet.parse("2-3")
-ISOLATED_CPUS: Final = CpuSet.parse("2-7")
+DEDICATED_CPUS: Final = CpuSet.parse("6-7")
+ISOLATED_CPUS: Final = PMD_CPUS | DEDICATED_CPUS
 LONG_S: Final = 900
 # The database is a log that only grows; what is in it is compared by its rows.
 _NOT_COMPARED: Final = r"/etc/openvswitch/(conf\.db|\.conf\.db\.~lock~|system-id\.conf)$"

@@ -69,6 +69,7 @@ class Shape:
     machine: str = "q35"  # with its properties
     ports: tuple[Port, ...] = ()
     plugged: tuple[CpuPlace, ...] = ()  # CPUs besides the first that -smp names
+    host_files: bool = False  # it may read those of the host below, by 9p under the name `host`
 
     @property
     def cpu_device(self) -> str:
@@ -99,6 +100,10 @@ class Shape:
             words += ["-device", "amd-iommu,intremap=on"]
         words += ["-netdev", "user,id=mg", "-device"]
         words += [f"virtio-net-pci,id=mgmt,netdev=mg,mac={MANAGEMENT_MAC},bus=pcie.0,addr=0x3,romfile="]
+        if self.host_files:
+            shared = "id=host,path=/,security_model=none,readonly=on,multidevs=remap"
+            words += ["-fsdev", f"local,{shared}", "-device"]
+            words += ["virtio-9p-pci,fsdev=host,mount_tag=host,bus=pcie.0,addr=0x5"]
         return [*words, *self._nics()]
 
     def _nics(self) -> Iterator[str]:
@@ -134,6 +139,7 @@ class Shape:
 # Two nodes with SMT; igb - igb and e1000e - vmxnet3 share a wire, so that packets can go from one to the other.
 SERVER: Final = Shape(
     name="server",
+    host_files=True,
     ports=(
         Port(model="igb", node=0, mac="52:54:00:00:01:01", wire=1),
         Port(model="e1000e", node=0, mac="52:54:00:00:02:01", wire=2),

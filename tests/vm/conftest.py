@@ -7,13 +7,16 @@ A host that cannot run it skips the tier and says why; with NFVHOST_REQUIRE_TIER
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from typing import Final
 
+import cloud
 import pytest
 import vm_edge
-from vm import VirtualMachine, close_machine, open_machine
+from cloud import SDK_WARNINGS, Cloud
+from vm import VirtualMachine, close_machine, forget_old_machines, open_machine
 from vm_cache import step
 from vm_shapes import SERVER
 
@@ -33,6 +36,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     reason = None if config.getoption("--all-faults", default=False) else "one of the faults that --all-faults runs"
     for item in items:
         item.add_marker(pytest.mark.timeout(_TEST_TIMEOUT_S))
+        for warnings in SDK_WARNINGS:
+            item.add_marker(pytest.mark.filterwarnings(warnings))
         if reason is not None and item.get_closest_marker("fault"):
             item.add_marker(pytest.mark.skip(reason=reason))
 
@@ -63,15 +68,21 @@ def _obstacle() -> str | None:
     return None
 
 
-@pytest.fixture(scope="session")
-def vm() -> Iterator[VirtualMachine]:
-    """A machine of the tier's own, booted, with this checkout's wheel in it."""
-    obstacle = _obstacle()
+def _demand(obstacle: str | None) -> None:
+    """Nothing, where none is in the way."""
     if obstacle is not None:
         if os.environ.get("NFVHOST_REQUIRE_TIERS") == "1":
             pytest.fail(obstacle)
         pytest.skip(obstacle)
-    machine = open_machine(f"tests-{os.getpid()}", SERVER)
+
+
+@pytest.fixture(scope="session")
+def vm() -> Iterator[VirtualMachine]:
+    """A machine of the tier's own, booted, with this checkout's wheel in it."""
+    _demand(_obstacle())
+    forget_old_machines()
+    # The process's number is its room's: others have the same.
+    machine = open_machine(f"tests-{secrets.token_hex(4)}", SERVER)
     try:
         with step("the wheel"):
             machine.install(wheel=True)
@@ -87,3 +98,17 @@ def installed(vm: VirtualMachine) -> VirtualMachine:
     with step("back to the machine with nfvhost"):
         vm.restore("installed")
     return vm
+
+
+@pytest.fixture
+def control_plane(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """An OpenStack without a compute host, in the room that the machine is in as well."""
+    _demand(cloud.obstacle())
+    control = Cloud()
+    try:
+        with step("the control plane of a cloud"):
+            control.start_control()
+        monkeypatch.setenv("OS_CLOUD", "lab")
+        yield control
+    finally:
+        control.stop_all()

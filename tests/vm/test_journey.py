@@ -6,14 +6,22 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
+import cloud
+import cloud_guest
 import MLRsearch
+import openstack
 import pytest
 import vm_edge
+from cloud import Cloud
+from cloud_lab import Lab
 from vm import VirtualMachine
 from vm_build import GUEST_SITE_PACKAGES
 from vm_cache import step
+from vm_compute import compute_host, has_function
 from vm_edge import (
+    DEDICATED_CPUS,
     HOST_CPUS,
     ISOLATED_CPUS,
     PF,
@@ -47,6 +55,7 @@ _BIND_VDPA = (
     " echo {name} > /sys/bus/vdpa/drivers_probe"
 )
 
+_VF: Final = {"name": "fast", "type": "sriov", "physnet": "physnet2", "vlan": 210}
 _BENCH = ("bench", "run", "--plan", PLAN, "--path", "sriov", "--frames", "64", "--trial", "0.2")
 
 
@@ -130,7 +139,7 @@ def test_4_the_machine_is_what_the_plan_says(journey: Journey) -> None:
         polling = {name: cpus for name, cpus in found.items() if name.startswith("pmd-")}
         assert polling == {f"pmd-c{cpu:02d}": CpuSet([cpu]) for cpu in PMD_CPUS}
         assert all(cpus <= HOST_CPUS for name, cpus in found.items() if name not in polling)
-        assert "cpu_dedicated_set = 4-7" in vm.read("/etc/nova/nova-compute.conf.d/zz-nfvhost.conf")
+        assert f"cpu_dedicated_set = {DEDICATED_CPUS}" in vm.read("/etc/nova/nova-compute.conf.d/zz-nfvhost.conf")
         errors = vm.shell("for one in dpdk0 dpdk1; do ovs-vsctl get Interface $one link_state error; done")
         assert errors.split() == ["up", "[]", "up", "[]"]
         assert vm_edge.reachable(vm)
@@ -226,12 +235,50 @@ def test_9_a_new_kernel_boots_with_the_same_arguments(journey: Journey) -> None:
             usual = [entry for entry in entries if " single " not in f"{entry} "]
             assert any("6.99.0-other" in entry for entry in usual)
             # One for recovery comes up without what may be why it is needed.
-            assert [entry for entry in entries if "isolcpus=managed_irq,domain,2-7" in entry] == usual
+            assert [entry for entry in entries if f"isolcpus=managed_irq,domain,{ISOLATED_CPUS}" in entry] == usual
         finally:
             vm.shell("rm /boot/*-6.99.0-other; update-grub", timeout_s=300)
 
 
-def test_10_a_rollback_and_a_reboot_leave_the_machine_as_it_was(journey: Journey) -> None:
+def test_10_nova_runs_guests_with_vfs_on_both_nodes(journey: Journey, control_plane: Cloud, tmp_path: Path) -> None:
+    with journey.leg("guests of Nova") as vm, compute_host(vm, control_plane, PF):
+        plan, api = tmp_path / "plan.yaml", openstack.connect(cloud="lab")
+        vm.fetch(PLAN, plan)
+        lab = Lab(cloud=control_plane, plan=plan, api=api, kernel=cloud_guest.upload_kernel(api))
+        before, stock = lab.things(), lab.stock()
+        assert (stock["PCPU"], stock["VCPU"]) == (len(DEDICATED_CPUS), len(HOST_CPUS))
+
+        near = lab.document(tmp_path, "near", cpuPolicy="shared", pageSize="small", ports=[_VF])
+        # The card is on the other node.
+        pinned = {"memoryMiB": 1024, "pageSize": "1G", "pciAffinity": "preferred"}
+        far = lab.document(tmp_path, "far", **pinned, ports=[_VF])
+        servers = lab.launch(near, far)
+        real = {name: {one["subject"]: one["real"] for one in server["checks"]} for name, server in servers.items()}
+        assert real["near"]["memory"] == "256 MiB on node 0, pages of 4 KiB"
+        assert real["far"]["memory"] == "1024 MiB on node 1, pages of 1 GiB"
+        assert real["far"]["vCPUs"] in {f"0 on CPU {cpu}" for cpu in DEDICATED_CPUS}
+        assert all(one["port fast"].startswith("hw_veb on nfv-vm, active") for one in real.values())
+        # libvirt has given each a VF of the plan, with its VLAN.
+        given = [vf for server in servers.values() for vf in VFS if has_function(vm, server["id"], vf)]
+        assert len(set(given)) == len(servers)
+        shown = vm.shell(f"ip link show dev $(ls /sys/bus/pci/devices/{PF}/net)")
+        assert shown.count(f"vlan {_VF['vlan']}") == len(servers)
+        # The machine with guests on it is what the plan says, and so is the one that they have left.
+        assert nfvhost(vm, "verify", PLAN).code == 0
+
+        # The agent of SR-IOV alone is here: ports of vDPA are bound by that of Open vSwitch (docs/openstack.md).
+        offload = {"name": "fast", "type": "vdpa", "physnet": "physnet3", "vlan": 310}
+        document = lab.document(tmp_path, "offload", cpuPolicy="shared", pageSize="small", ports=[offload])
+        failed = cloud.nfvhost("launch", document, code=6)
+        assert "no agent maps the physical network physnet3 to a bridge" in failed.stderr
+        cloud.nfvhost("destroy", "--all")
+        assert lab.things() == before
+    with journey.leg("verify after the guests") as vm:
+        assert {vm_edge.drivers(vm)[one] for one in VFS} == {"vfio-pci"}
+        assert nfvhost(vm, "verify", PLAN).code == 0
+
+
+def test_11_a_rollback_and_a_reboot_leave_the_machine_as_it_was(journey: Journey) -> None:
     with journey.leg("rollback") as vm:
         undone = nfvhost(vm, "rollback", "--yes")
         assert undone.code in {0, 20}

@@ -1,0 +1,40 @@
+"""The machine under test as a compute host of a cloud whose control plane runs around it, in the same room."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import cloud_conf
+from cloud import Cloud, wait_until
+from vm import VirtualMachine
+
+from nfvhost.model.pci import PciAddress
+
+_SCRIPT: Final = Path(__file__).with_name("vm_compute.sh")
+_PORTS: Final = (*cloud_conf.API_PORTS.values(), cloud_conf.DATABASE_PORT, cloud_conf.QUEUE_PORT)
+_START_S: Final = 300.0
+_SERVICES: Final = ("nova-compute", "NIC Switch agent")
+
+
+@contextmanager
+def compute_host(vm: VirtualMachine, cloud: Cloud, pf: str) -> Iterator[None]:
+    """libvirt, nova-compute and the SR-IOV agent in the machine, with VFs of that PF; gone again at the end."""
+    try:
+        words = (str(cloud.state), str(cloud.packages), sys.base_prefix, pf, *map(str, _PORTS))
+        vm.check("bash", "-s", "start", *words, stdin=_SCRIPT.read_bytes(), timeout_s=_START_S)
+        wait_until(lambda: all(one in cloud.alive() for one in _SERVICES), "its services", timeout_s=_START_S)
+        wait_until(lambda: cloud.query("placement", "SELECT id FROM inventories") != "", "its inventory")
+        yield
+    finally:
+        vm.check("bash", "-s", "stop", pf, stdin=_SCRIPT.read_bytes(), timeout_s=_START_S)
+
+
+def has_function(vm: VirtualMachine, server: str, function: str) -> bool:
+    """Whether libvirt in the machine has given that PCI function to a server."""
+    pci = PciAddress.parse(function)
+    place = f"bus='{pci.bus:#04x}' slot='{pci.device:#04x}' function='{pci.function:#x}'"
+    return place in vm.check("chroot", "/run/compute/tree", "virsh", "dumpxml", server)
