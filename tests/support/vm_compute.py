@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import cloud_conf
+import vm_edge
 from cloud import Cloud, wait_until
 from vm import VirtualMachine
 
@@ -17,6 +18,7 @@ from nfvhost.model.pci import PciAddress
 _SCRIPT: Final = Path(__file__).with_name("vm_compute.sh")
 _PORTS: Final = (*cloud_conf.API_PORTS.values(), cloud_conf.DATABASE_PORT, cloud_conf.QUEUE_PORT)
 _START_S: Final = 300.0
+_SAID: Final = 5000
 _SERVICES: Final = ("nova-compute", "NIC Switch agent")
 
 
@@ -29,6 +31,10 @@ def compute_host(vm: VirtualMachine, cloud: Cloud, pf: str) -> Iterator[None]:
         wait_until(lambda: all(one in cloud.alive() for one in _SERVICES), "its services", timeout_s=_START_S)
         wait_until(lambda: cloud.query("placement", "SELECT id FROM inventories") != "", "its inventory")
         yield
+    except Exception:
+        for unit in ("compute-nova", "compute-sriov"):
+            print(f"{unit} said:\n{vm_edge.said_by(vm, unit)[-_SAID:]}")  # noqa: T201 - the log of the tier
+        raise
     finally:
         vm.check("bash", "-s", "stop", pf, stdin=_SCRIPT.read_bytes(), timeout_s=_START_S)
 
