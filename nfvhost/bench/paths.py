@@ -1,4 +1,4 @@
-"""Ways through a switch or the kernel, made on a sandbox: where a generator is attached, and to what.
+"""Ways through a switch, the kernel or a NIC, most made on a sandbox: where a generator is attached, and to what.
 
 port        generator - vhost-user - PMD - vhost-user - generator
 pvp         generator - vhost-user - PMD - guest (l2fwd on virtio) - PMD - vhost-user - generator
@@ -6,7 +6,7 @@ srv6-encap  the same as port, and the PMD puts each packet into SRv6 with one se
 srv6-decap  the same as port, and the PMD takes each packet out of it
 netdev      generator - veth - Open vSwitch in user space without DPDK - veth - generator
 kernel      generator - veth - the kernel's bridge - veth - generator
-sriov       generator - VF - the NIC's own switch - VF - generator (nfvhost.bench.vfs: nothing is made for it)
+sriov       generator - VF - the NIC's own switch - VF - generator (nothing is made for it)
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from nfvhost.errors import PreconditionError, UsageError
 from nfvhost.inspect import inspect_host
 from nfvhost.model.encapsulation import overhead
 from nfvhost.model.ovs_keys import SRV6_SINCE, release
+from nfvhost.model.pci import PciAddress
 from nfvhost.model.plan import OvsBridge, OvsPlan, OvsPort, Plan, TunnelPlan
 from nfvhost.model.profile import TunnelType
 from nfvhost.resources.ovs_dpdk import OvsDpdk
@@ -102,12 +103,24 @@ def path_kind(text: str) -> PathKind:
 
 
 @contextmanager
-def opened(kind: PathKind, sandbox: Sandbox, plan: Plan, *, queue_size: int = QUEUE_SIZE) -> Iterator[Path]:
+def opened(
+    kind: PathKind,
+    sandbox: Sandbox | None,
+    plan: Plan,
+    *,
+    queue_size: int = QUEUE_SIZE,
+    vfs: tuple[PciAddress, ...] = (),
+) -> Iterator[Path]:
     """The path, made on the sandbox by the plan's settings of Open vSwitch; its bridge is gone afterwards.
 
     Its sockets have paths that none had before: what Open vSwitch may still connect to for a port that is gone finds
-    nobody there.
+    nobody there. From VF to VF nothing is made. UsageError where it takes a sandbox, and there is none.
     """
+    if kind is PathKind.SRIOV:
+        yield _through_nic(vfs)
+        return
+    if sandbox is None:
+        raise UsageError("it is made on a sandbox, and there is none", where=f"--path {kind}")
     with tempfile.TemporaryDirectory(prefix="bench-", dir=sandbox.run_dir) as sockets:
         try:
             match kind:
@@ -119,8 +132,6 @@ def opened(kind: PathKind, sandbox: Sandbox, plan: Plan, *, queue_size: int = QU
                     yield _netdev(sandbox)
                 case PathKind.KERNEL:
                     yield _kernel(sandbox)
-                case PathKind.SRIOV:
-                    raise UsageError("no sandbox has VFs", where=f"--path {kind}")
         finally:
             _close(sandbox)
 
@@ -177,6 +188,14 @@ def _vhost_port(name: str, path: str, mtu: int | None = None) -> OvsPort:
 def _device(number: int, path: str, queue_size: int) -> str:
     """The generator's end of a vhost-user port."""
     return f"net_virtio_user{number},path={path},queue_size={queue_size},server=1"
+
+
+def _through_nic(vfs: tuple[PciAddress, ...]) -> Path:
+    """From the first of these functions to the second."""
+    tx, rx = vfs
+    hint = "with most drivers VFs reach each other only while the interface of their port is up: ip link set PF up"
+    ends = Ends(tx=str(tx), rx=str(rx), hint=hint, addressed=True)
+    return Path(kind=PathKind.SRIOV, ends=ends, loop=Ends(tx=LOOP, rx=LOOP))
 
 
 def _vhost(kind: PathKind, sandbox: Sandbox, plan: Plan, folder: str, queue_size: int) -> Path:

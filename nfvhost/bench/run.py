@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -20,8 +20,7 @@ from nfvhost.bench.paths import GENERATOR_MIB, QUEUE_SIZE, SWITCH_MIB, Path, Pat
 from nfvhost.bench.result import BenchResult, Conditions, GeneratorUsed, Point, Round, limited_by, summary
 from nfvhost.bench.search import PDR_LOSS_RATIO, Found, Rate, search
 from nfvhost.bench.trial import Measurer
-from nfvhost.bench.vfs import vf_path
-from nfvhost.errors import PreconditionError, UsageError
+from nfvhost.errors import PreconditionError
 from nfvhost.model.cpuset import EMPTY, CpuSet
 from nfvhost.model.host import Host
 from nfvhost.model.pci import PciAddress
@@ -84,7 +83,9 @@ class Bench:
             for load in wish.loads:
                 for at, setup in enumerate(setups):
                     key = at, load
-                    with self._opened(setup) as path:
+                    with opened(
+                        setup.path, self.sandbox, setup.plan, queue_size=setup.queue_size, vfs=setup.vfs
+                    ) as path:
                         used[at] = chosen(self.generator, path.ends)
                         if key not in ceilings:
                             ceilings[key] = _ceiling(used[at], path, load, setup.generator_cpus)
@@ -127,13 +128,6 @@ class Bench:
             traffic_s=found.traffic_s,
             trials=found.trials,
         )
-
-    def _opened(self, setup: Setup) -> AbstractContextManager[Path]:
-        if setup.path is PathKind.SRIOV:
-            return nullcontext(vf_path(setup.vfs))
-        if self.sandbox is None:
-            raise UsageError("it is made on a sandbox, and there is none", where=f"path {setup.path}")
-        return opened(setup.path, self.sandbox, setup.plan, queue_size=setup.queue_size)
 
     def _result(
         self,

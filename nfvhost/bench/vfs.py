@@ -1,4 +1,4 @@
-"""The path through a NIC: from one of its VFs to another, by the switch that is in the NIC itself."""
+"""Two VFs for the path through a NIC, and the CPUs that are near them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from typing import Final
 
 from nfvhost.access.root import DirectoryRoot, Root
 from nfvhost.access.vfio_holders import vfio_holders
-from nfvhost.bench.generator import Ends
-from nfvhost.bench.paths import LOOP, Path, PathKind
 from nfvhost.errors import PreconditionError
 from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.host import Host
@@ -34,14 +32,6 @@ def near(vfs: tuple[PciAddress, ...], cpus: CpuSet, host: Host) -> CpuSet:
     """Those of the CPUs that are on the node of the first function; all of them where none is, or it has none."""
     nodes = {nic.node for nic in host.nics if nic.pci == vfs[0]}
     return CpuSet(cpu.id for cpu in host.cpus if cpu.id in cpus and cpu.node in nodes) or cpus
-
-
-def vf_path(vfs: tuple[PciAddress, ...]) -> Path:
-    """From the first of these functions to the second."""
-    tx, rx = vfs
-    hint = "with most drivers VFs reach each other only while the interface of their port is up: ip link set PF up"
-    ends = Ends(tx=str(tx), rx=str(rx), hint=hint, addressed=True)
-    return Path(kind=PathKind.SRIOV, ends=ends, loop=Ends(tx=LOOP, rx=LOOP))
 
 
 def _checked(asked: tuple[PciAddress, ...], host: Host, root: Root) -> tuple[PciAddress, ...]:

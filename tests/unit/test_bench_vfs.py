@@ -10,10 +10,10 @@ from synthetic import host, nic
 from typer.testing import CliRunner
 
 from nfvhost.access.root import DirectoryRoot
-from nfvhost.bench.paths import PathKind
-from nfvhost.bench.vfs import free_vfs, near, vf_path
+from nfvhost.bench.paths import PathKind, opened
+from nfvhost.bench.vfs import free_vfs, near
 from nfvhost.cli.app import app
-from nfvhost.errors import ExitCode, PreconditionError
+from nfvhost.errors import ExitCode, PreconditionError, UsageError
 from nfvhost.model.cpuset import CpuSet
 from nfvhost.model.host import Host
 from nfvhost.model.pci import PciAddress
@@ -55,10 +55,13 @@ def take(root: Path, vf: PciAddress, group: int) -> None:
 
 
 def test_it_goes_through_the_first_two_vfs_that_wait_for_guests(plan: Plan, free: DirectoryRoot) -> None:
-    path = vf_path(free_vfs(plan, machine("iavf", "vfio-pci", "vfio-pci"), root=free))
-    assert (path.kind, path.ends.tx, path.ends.rx) == (PathKind.SRIOV, str(VFS[1]), str(VFS[2]))
-    assert path.ends.addressed
-    assert path.switch is None
+    pair = free_vfs(plan, machine("iavf", "vfio-pci", "vfio-pci"), root=free)
+    with opened(PathKind.SRIOV, None, plan, vfs=pair) as path:
+        assert (path.kind, path.ends.tx, path.ends.rx) == (PathKind.SRIOV, str(VFS[1]), str(VFS[2]))
+        assert path.ends.addressed
+        assert path.switch is None
+    with pytest.raises(UsageError, match="--path kernel: it is made on a sandbox"), opened(PathKind.KERNEL, None, plan):
+        pass
 
 
 def test_a_guests_vf_is_left_alone(plan: Plan, tmp_path: Path) -> None:
