@@ -6,11 +6,13 @@ import datetime as dt
 import re
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import cloud_conf
 import openstack
 import pytest
+from certificate import tls_context
 from cloud import nfvhost
 from cloud_lab import Lab
 from faulty_door import Fault, FaultyDoor
@@ -103,6 +105,36 @@ def test_an_application_credential_serves_and_one_that_has_expired_is_one_clear_
     assert "Keystone refuses these credentials" in failed.stderr
     assert "an expired token or credential" in failed.stderr
     assert short["application_credential_secret"] not in failed.stdout + failed.stderr
+    assert clean() == []
+
+
+def test_a_cloud_behind_tls_serves_those_who_trust_its_certificate(lab: Lab, tmp_path: Path, clean: Left) -> None:
+    tls, certificate = tls_context(tmp_path)
+    kinds = {
+        "keystone": ("identity", "/v3"),
+        "nova-api": ("compute", "/v2.1"),
+        "neutron": ("network", ""),
+        "glance": ("image", ""),
+        "placement": ("placement", ""),
+    }
+    document = lab.document(tmp_path, "private", cpuPolicy="shared")
+    with ExitStack() as stack:
+        doors = {
+            name: stack.enter_context(FaultyDoor(f"http://{cloud_conf.IP}:{port}", tls=tls))
+            for name, port in cloud_conf.API_PORTS.items()
+        }
+        overrides = {f"{kind}_endpoint_override": doors[name].url + path for name, (kind, path) in kinds.items()}
+        keystone = overrides["identity_endpoint_override"]
+        settings = {"auth_url": keystone, "auth_type": "v3password", **overrides}
+        trusting = clouds(tmp_path, cloud_conf.clouds_yaml(**settings, cacert=certificate))
+        assert lab.launch(document, OS_CLIENT_CONFIG_FILE=trusting)["private"]["outcome"] == "made"
+        nfvhost("destroy", "private", OS_CLIENT_CONFIG_FILE=trusting)
+        assert {name for name, door in doors.items() if not door.passed} <= {"placement"}
+        strange = clouds(tmp_path, cloud_conf.clouds_yaml(**settings))
+        failed = nfvhost("launch", document, code=5, OS_CLIENT_CONFIG_FILE=strange)
+    assert "Keystone's certificate is not trusted" in failed.stderr
+    assert "OS_CACERT" in failed.stderr
+    assert failed.stderr.count("error:") == 1
     assert clean() == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 import threading
 import urllib.error
 import urllib.request
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 _PATIENCE_S: Final = 60.0
+_NOTHING: Final = r"(?!)"  # as a regular expression
 _PAGE: Final = b"<html><body><h1>the proxy lost its upstream</h1></body></html>"
 # Of one connection alone: they say nothing about the request.
 _HOPS: Final = frozenset({"connection", "host", "transfer-encoding", "content-length"})
@@ -25,13 +27,27 @@ class Fault(StrEnum):
 
 
 class FaultyDoor:
-    """It stands open while it is a context; `spoil` is matched against a request's method and path."""
+    """It stands open while it is a context; `spoil` is matched against a request's method and path.
 
-    def __init__(self, service: str, *, spoil: str, fault: Fault) -> None:
+    With `tls` it is entered by TLS alone.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        *,
+        spoil: str = _NOTHING,
+        fault: Fault = Fault.REFUSED,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.met = 0  # requests that were spoiled
+        self.passed = 0  # those that were not
         self._closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler(service, re.compile(spoil), fault))
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if tls is not None:
+            # The handshake is for the thread of a connection, and not for the one that takes all of them.
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+        self.url = f"http{'' if tls is None else 's'}://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -52,6 +68,7 @@ class FaultyDoor:
                 content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 spoiled = spoil.search(f"{self.command} {self.path}") is not None
                 door.met += spoiled
+                door.passed += not spoiled
                 if spoiled and fault is Fault.REFUSED:
                     self._answer(500, {"Content-Type": "text/html"}, _PAGE)
                     return
