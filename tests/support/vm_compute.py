@@ -12,6 +12,7 @@ import cloud_conf
 import vm_edge
 from cloud import Cloud, wait_until
 from vm import VirtualMachine
+from vm_cache import step
 
 from nfvhost.model.pci import PciAddress
 
@@ -26,17 +27,19 @@ _SERVICES: Final = ("nova-compute", "NIC Switch agent")
 def compute_host(vm: VirtualMachine, cloud: Cloud, pf: str) -> Iterator[None]:
     """libvirt, nova-compute and the SR-IOV agent in the machine, with VFs of that PF; gone again at the end."""
     try:
-        words = (str(cloud.state), str(cloud.packages), sys.base_prefix, pf, *map(str, _PORTS))
-        vm.check("bash", "-s", "start", *words, stdin=_SCRIPT.read_bytes(), timeout_s=_START_S)
-        wait_until(lambda: all(one in cloud.alive() for one in _SERVICES), "its services", timeout_s=_START_S)
-        wait_until(lambda: cloud.query("placement", "SELECT id FROM inventories") != "", "its inventory")
+        with step("services in the machine"):
+            words = (str(cloud.state), str(cloud.packages), sys.base_prefix, pf, *map(str, _PORTS))
+            vm.check("bash", "-s", "start", *words, stdin=_SCRIPT.read_bytes(), timeout_s=_START_S)
+            wait_until(lambda: all(one in cloud.alive() for one in _SERVICES), "its services", timeout_s=_START_S)
+            wait_until(lambda: cloud.query("placement", "SELECT id FROM inventories") != "", "its inventory")
         yield
     except Exception:
         for unit in ("compute-nova", "compute-sriov"):
             print(f"{unit} said:\n{vm_edge.said_by(vm, unit)[-_SAID:]}")  # noqa: T201 - the log of the tier
         raise
     finally:
-        vm.check("bash", "-s", "stop", pf, stdin=_SCRIPT.read_bytes(), timeout_s=_START_S)
+        with step("the end of the services"):
+            vm.check("bash", "-s", "stop", pf, stdin=_SCRIPT.read_bytes(), timeout_s=_START_S)
 
 
 def has_function(vm: VirtualMachine, server: str, function: str) -> bool:

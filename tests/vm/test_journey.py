@@ -252,7 +252,8 @@ def test_10_nova_runs_guests_with_vfs_on_both_nodes(journey: Journey, control_pl
         # The card is on the other node.
         pinned = {"memoryMiB": 1024, "pageSize": "1G", "pciAffinity": "preferred"}
         far = lab.document(tmp_path, "far", **pinned, ports=[_VF])
-        servers = lab.launch(near, far)
+        with step("two guests"):
+            servers = lab.launch(near, far)
         real = {name: {one["subject"]: one["real"] for one in server["checks"]} for name, server in servers.items()}
         assert real["near"]["memory"] == "256 MiB on node 0, pages of 4 KiB"
         assert real["far"]["memory"] == "1024 MiB on node 1, pages of 1 GiB"
@@ -269,9 +270,11 @@ def test_10_nova_runs_guests_with_vfs_on_both_nodes(journey: Journey, control_pl
         # The agent of SR-IOV alone is here: ports of vDPA are bound by that of Open vSwitch (docs/openstack.md).
         offload = {"name": "fast", "type": "vdpa", "physnet": "physnet3", "vlan": 310}
         document = lab.document(tmp_path, "offload", cpuPolicy="shared", pageSize="small", ports=[offload])
-        failed = cloud.nfvhost("launch", document, code=6)
+        with step("a port of vDPA"):
+            failed = cloud.nfvhost("launch", document, code=6)
         assert "no agent maps the physical network physnet3 to a bridge" in failed.stderr
-        cloud.nfvhost("destroy", "--all")
+        with step("destroy"):
+            cloud.nfvhost("destroy", "--all")
         assert lab.things() == before
     with journey.leg("verify after the guests") as vm:
         assert {vm_edge.drivers(vm)[one] for one in VFS} == {"vfio-pci"}
