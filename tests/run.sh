@@ -85,17 +85,16 @@ run_unit() { pytest -n auto tests/unit; }
 run_hosts() { pytest -n auto tests/hosts; }
 run_simulated() { pytest -n auto tests/simulated; }
 # As root, without root's files in a checkout of someone else.
-pytest_as_root() {
+here_as_root() {
     as_root env PATH="$PATH" NFVHOST_REQUIRE_TIERS="${NFVHOST_REQUIRE_TIERS:-0}" PYTHONDONTWRITEBYTECODE=1 \
-        NFVHOST_DATAPATH_SUITE="${NFVHOST_DATAPATH_SUITE:-trixie}" "$(command -v pytest)" -p no:cacheprovider "$@"
+        NFVHOST_DATAPATH_SUITE="${NFVHOST_DATAPATH_SUITE:-trixie}" "$@"
 }
-run_ovs() { pytest_as_root tests/ovs; }
-run_datapath() { pytest_as_root --durations=20 --durations-min=1 tests/datapath; }
+run_ovs() { here_as_root pytest -p no:cacheprovider tests/ovs; }
+run_datapath() { here_as_root pytest -p no:cacheprovider --durations=20 --durations-min=1 tests/datapath; }
 # in_a_room ARGUMENT…: pytest in a network of its own. What comes from outside is there before: a room has no way out.
 in_a_room() {
-    local environment=(env PATH="$PATH" NFVHOST_REQUIRE_TIERS="${NFVHOST_REQUIRE_TIERS:-0}" PYTHONDONTWRITEBYTECODE=1)
-    as_root "${environment[@]}" python tests/support/cloud_build.py
-    as_root tests/support/cloud_room.sh "${environment[@]}" "$(command -v pytest)" -p no:cacheprovider -v --capture=no "$@"
+    here_as_root python tests/support/cloud_build.py
+    here_as_root tests/support/cloud_room.sh pytest -p no:cacheprovider -v --capture=no "$@"
 }
 run_openstack() {
     pytest tests/openstack/test_fit.py
@@ -103,7 +102,7 @@ run_openstack() {
 }
 run_vm() {
     # A cloud's control plane runs beside the machine. Its log is the times of its steps: not captured.
-    as_root env PATH="$PATH" PYTHONDONTWRITEBYTECODE=1 python tests/support/vm.py
+    here_as_root python tests/support/vm.py
     in_a_room tests/vm "${vm_options[@]}"
 }
 

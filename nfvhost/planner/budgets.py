@@ -43,7 +43,7 @@ def budgets(host: Host, profile: Profile, pools: CpuPools, notes: Notebook) -> t
     """Each node's total and floor, in order of node."""
     machine = layout(host)
     with_cpus = {cpu.node for cpu in host.cpus if cpu.online and cpu.node is not None} | set(machine.nodes)
-    with_guests = {core.node for core in machine.cores if not core.threads.isdisjoint(pools.dedicated)}
+    with_guests = machine.nodes_of(pools.dedicated)
     if host.allowed_nodes is not None:
         with_guests &= set(host.allowed_nodes)
     home = None if machine.home is None else machine.home.node

@@ -91,7 +91,7 @@ class _Stock:
             threads_per_core=max((len(core) for core in siblings), default=1),
             nova=profile.nova.enabled,
             shared=Counter(core.node for core in machine.cores for cpu in core.threads if cpu in shared),
-            polled=frozenset(core.node for core in machine.cores if not core.threads.isdisjoint(pools.pmd)),
+            polled=machine.nodes_of(pools.pmd),
         )
 
     def nodes(self) -> list[int]:

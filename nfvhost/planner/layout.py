@@ -37,6 +37,10 @@ class Layout:
         """The cores of that node."""
         return tuple(core for core in self.cores if core.node == node)
 
+    def nodes_of(self, cpus: CpuSet) -> frozenset[int]:
+        """The nodes that have any of these CPUs."""
+        return frozenset(core.node for core in self.cores if not core.threads.isdisjoint(cpus))
+
     @property
     def nodes(self) -> tuple[int, ...]:
         """The nodes that have usable cores, ascending."""

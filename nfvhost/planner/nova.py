@@ -131,11 +131,9 @@ def _warn_of_far_emulators(
     Source: libvirt's commit "qemuBuildThreadContextProps: Prune .node-affinity wrt <emulatorpin/>", which 9.0 lacks.
     """
     machine = layout(host)
-    of_guests, of_emulators = (
-        {core.node for core in machine.cores if not core.threads.isdisjoint(cpus)} for cpus in (dedicated, shared)
-    )
+    of_emulators = machine.nodes_of(shared)
     with_pages = {node.node for node in memory.nodes if node.guest_mib}
-    far = sorted((of_guests & with_pages) - of_emulators)
+    far = (machine.nodes_of(dedicated) & with_pages) - of_emulators
     if far and of_emulators:
         cores = f" with {len(machine.nodes)} or more shared.cores" if profile.shared.cores else ""
         notes.warn(

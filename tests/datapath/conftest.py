@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from ovs_tree import ovs_folder, schema_folder
+from tiers import demand
 
 from nfvhost import sandbox
 from nfvhost.access.hugepages import memory_nodes, read_pool
@@ -25,11 +26,7 @@ SUITE = os.environ.get("NFVHOST_DATAPATH_SUITE", "trixie")
 @pytest.fixture(scope="session", autouse=True)
 def ovs_programs() -> Iterator[Path]:
     """The folder of the Open vSwitch under test, which nfvhost and these tests find first."""
-    reason = _missing()
-    if reason is not None:
-        if os.environ.get("NFVHOST_REQUIRE_TIERS") == "1":
-            pytest.fail(f"the tier datapath is required and cannot run: {reason}")
-        pytest.skip(f"the tier datapath cannot run: {reason}")
+    demand(_missing(), "the tier datapath")
     folder = ovs_folder(SUITE)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")

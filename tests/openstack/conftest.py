@@ -16,6 +16,7 @@ import pytest
 from cloud import PROFILE, SDK_WARNINGS, Cloud, nfvhost, step
 from cloud import obstacle as cloud_obstacle
 from cloud_lab import Lab
+from tiers import demand
 
 # Of the 512 that profile.yaml gives to guests, two guests at a time take half.
 _SPARE_PAGES: Final = 256
@@ -48,11 +49,7 @@ def _obstacle() -> str | None:
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    obstacle = _obstacle()
-    if obstacle is not None:
-        if os.environ.get("NFVHOST_REQUIRE_TIERS") == "1":
-            pytest.fail(obstacle)
-        pytest.skip(obstacle)
+    demand(_obstacle(), "the tier openstack")
     cloud = Cloud()
     try:
         with step("a whole OpenStack"):

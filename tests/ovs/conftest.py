@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from tiers import demand
 
 from nfvhost import engine, sandbox
 from nfvhost.access.command import check
@@ -77,12 +78,7 @@ class NewSwitch(Protocol):
 
 @pytest.fixture(scope="session", autouse=True)
 def this_machine_can_run_the_tier() -> None:
-    reason = _missing()
-    if reason is None:
-        return
-    if os.environ.get("NFVHOST_REQUIRE_TIERS") == "1":
-        pytest.fail(f"the tier ovs is required and cannot run: {reason}")
-    pytest.skip(f"the tier ovs cannot run: {reason}")
+    demand(_missing(), "the tier ovs")
 
 
 @pytest.fixture

@@ -165,11 +165,15 @@ class Cloud:
         with step("nova-compute and the agent"):
             self.start("neutron-openvswitch-agent")
             self.start("nova-compute")
-            self._wait(lambda: "nova-compute" in self.alive(), "nova-compute")
-            self._wait(lambda: "Open vSwitch agent" in self.alive(), "the agent")
-            # It tells Placement what it has some time after it has told Nova that it is there.
-            self._wait(lambda: self.query("placement", "SELECT id FROM inventories") != "", "an inventory in Placement")
+            self.wait_for_compute("Open vSwitch agent")
         return plan
+
+    def wait_for_compute(self, agent: str, *, timeout_s: float = _START_S) -> None:
+        """Until a compute host can be used: nova-compute and its agent of Neutron are there, and Placement knows it."""
+        self._wait(lambda: "nova-compute" in self.alive(), "nova-compute", timeout_s=timeout_s)
+        self._wait(lambda: agent in self.alive(), agent, timeout_s=timeout_s)
+        # It tells Placement what it has some time after it has told Nova that it is there.
+        self._wait(lambda: self.query("placement", "SELECT id FROM inventories") != "", "an inventory in Placement")
 
     def alive(self) -> str:
         """What has told of itself within the last seconds: services of Nova with a host mapped, agents of Neutron."""
@@ -229,7 +233,7 @@ class Cloud:
         """What the database answers, one row a line, columns apart by tabs."""
         return run(["mariadb", f"--socket={self._socket}", "--user=root", "-N", "-B", database, "-e", statement])
 
-    def _wait(self, look: Callable[[], bool], what: str) -> None:
+    def _wait(self, look: Callable[[], bool], what: str, *, timeout_s: float = _START_S) -> None:
         """Nothing, once `look` says yes; an error with the end of its log where a service has ended meanwhile."""
 
         def look_at_all() -> bool:
@@ -238,7 +242,7 @@ class Cloud:
                     raise RuntimeError(f"{name} has ended while {what} was waited for:\n{self.log(name)[-3000:]}")
             return look()
 
-        wait_until(look_at_all, what, interval_s=0.5)
+        wait_until(look_at_all, what, timeout_s=timeout_s, interval_s=0.5)
 
     @property
     def _socket(self) -> Path:

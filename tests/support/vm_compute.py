@@ -10,7 +10,7 @@ from typing import Final
 
 import cloud_conf
 import vm_edge
-from cloud import Cloud, wait_until
+from cloud import Cloud
 from vm import VirtualMachine
 from vm_cache import step
 
@@ -20,7 +20,6 @@ _SCRIPT: Final = Path(__file__).with_name("vm_compute.sh")
 _PORTS: Final = (*cloud_conf.API_PORTS.values(), cloud_conf.DATABASE_PORT, cloud_conf.QUEUE_PORT)
 _START_S: Final = 300.0
 _SAID: Final = 5000
-_SERVICES: Final = ("nova-compute", "NIC Switch agent")
 
 
 @contextmanager
@@ -30,8 +29,7 @@ def compute_host(vm: VirtualMachine, cloud: Cloud, pf: str) -> Iterator[None]:
         with step("services in the machine"):
             words = (str(cloud.state), str(cloud.packages), sys.base_prefix, pf, *map(str, _PORTS))
             vm.check("bash", "-s", "start", *words, stdin=_SCRIPT.read_bytes(), timeout_s=_START_S)
-            wait_until(lambda: all(one in cloud.alive() for one in _SERVICES), "its services", timeout_s=_START_S)
-            wait_until(lambda: cloud.query("placement", "SELECT id FROM inventories") != "", "its inventory")
+            cloud.wait_for_compute("NIC Switch agent", timeout_s=_START_S)
         yield
     except Exception:
         for unit in ("compute-nova", "compute-sriov"):

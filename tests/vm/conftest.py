@@ -16,6 +16,7 @@ import cloud
 import pytest
 import vm_edge
 from cloud import SDK_WARNINGS, Cloud
+from tiers import demand
 from vm import VirtualMachine, close_machine, forget_old_machines, open_machine
 from vm_cache import step
 from vm_shapes import SERVER
@@ -68,18 +69,10 @@ def _obstacle() -> str | None:
     return None
 
 
-def _demand(obstacle: str | None) -> None:
-    """Nothing, where none is in the way."""
-    if obstacle is not None:
-        if os.environ.get("NFVHOST_REQUIRE_TIERS") == "1":
-            pytest.fail(obstacle)
-        pytest.skip(obstacle)
-
-
 @pytest.fixture(scope="session")
 def vm() -> Iterator[VirtualMachine]:
     """A machine of the tier's own, booted, with this checkout's wheel in it."""
-    _demand(_obstacle())
+    demand(_obstacle(), "the tier vm")
     forget_old_machines()
     # The process's number is its room's: others have the same.
     machine = open_machine(f"tests-{secrets.token_hex(4)}", SERVER)
@@ -103,7 +96,7 @@ def installed(vm: VirtualMachine) -> VirtualMachine:
 @pytest.fixture
 def control_plane(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     """An OpenStack without a compute host, in the room that the machine is in as well."""
-    _demand(cloud.obstacle())
+    demand(cloud.obstacle(), "a cloud around the machine")
     control = Cloud()
     try:
         with step("the control plane of a cloud"):
